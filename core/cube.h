@@ -1,0 +1,111 @@
+// A cube: an array that grows, in a directory of its own.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/ingest.h"
+#include "core/snapshot.h"
+#include "core/view.h"
+
+namespace accrete {
+
+struct Limits {
+  std::uint64_t max_frame = std::uint64_t{1} << 50;  // bytes of a frame's elements
+  std::uint64_t max_cube = std::uint64_t{1} << 56;   // bytes of the cube's logical elements
+};
+
+// Called when a sync is done; may run on another thread, holds no lock.
+using SyncDone = std::function<void(const Status&)>;
+
+// A cube's data as a reader holds it: a snapshot and the mapping under it. While it lives, no space
+// that it shows is reused.
+struct Pinned {
+  std::shared_ptr<const Snapshot> snapshot;
+  std::shared_ptr<const std::byte> mapping;  // address of byte 0 of the brick file
+
+  const Snapshot* operator->() const { return snapshot.get(); }
+};
+
+// An event for `history`. `place`: logical index along the growth axis.
+struct Event {
+  std::string what;                  // "append", "refuse", "set", …
+  std::string name;
+  std::optional<std::uint64_t> place;
+  int error = 0;                     // errno, 0 for success
+  std::string sentence;
+};
+
+// Thread-safe throughout. Readers take no lock but a short one to get the snapshot.
+class Cube {
+ public:
+  virtual ~Cube() = default;
+
+  virtual std::string name() const = 0;
+  // Unique in the store, also across renames and remounts.
+  virtual std::uint64_t uid() const = 0;
+  virtual Pinned pin() const = 0;
+
+  // Calls `listener` after each published snapshot, on the committing thread, no lock held.
+  virtual void set_listener(std::function<void()> listener) = 0;
+
+  // ---- Growing ----
+  // EINVAL: control character, empty, '.', '..', '/', or an axis letter alone; ENAMETOOLONG: over
+  // 255 bytes; EROFS: fenced.
+  virtual Result<std::shared_ptr<Ingest>> begin_ingest(IngestRequest request) = 0;
+
+  // ---- Frames ----
+  virtual std::optional<FrameId> find_frame(std::string_view name) const = 0;  // live ones
+  virtual std::string frame_name(const FrameRow& row) const = 0;
+  // The bytes before / after the elements of the file that came in.
+  virtual Result<std::string> frame_prefix(const FrameRow& row) const = 0;
+  virtual Result<std::string> frame_suffix(const FrameRow& row) const = 0;
+  virtual Result<View> frame_view(const FrameRow& row) const = 0;
+  // Cards of a frame for its plane.
+  virtual std::vector<std::string> frame_cards(const FrameRow& row) const = 0;
+  // mtime, mode, owner of a committed frame; by nothing: unchanged.
+  virtual Status set_frame_attributes(FrameId id, std::optional<std::int64_t> mtime_ns,
+                                      std::optional<std::uint32_t> mode,
+                                      std::optional<std::uint32_t> uid,
+                                      std::optional<std::uint32_t> gid) = 0;
+  // Renames a live frame to an unused name. ENOENT, EEXIST, and begin_ingest's errors.
+  virtual Status rename_frame(std::string_view from, std::string_view to) = 0;
+
+  // ---- Properties: the files of meta/ ----
+  // Names in listing order.
+  static std::span<const std::string_view> property_names();
+  // Text as `cat` shows it, with a final newline. ENOENT for an unknown name.
+  virtual Result<std::string> property(std::string_view name) const = 0;
+  static bool is_settable(std::string_view name);
+  // EINVAL with a sentence for a bad value, EPERM for one that cannot be set (now), EROFS.
+  virtual Status set_property(std::string_view name, std::string_view text) = 0;
+
+  // ---- Reading elements ----
+  // Copies elements [range) of the view's stream in `coding`. EIO.
+  virtual Status read(const Pinned& pinned, const View& view, Interval range, std::byte* target,
+                      Coding coding) const = 0;
+
+  // ---- History ----
+  virtual void record(const Event& event) = 0;
+  virtual std::uint64_t history_size() const = 0;
+  virtual Result<std::size_t> read_history(std::uint64_t offset,
+                                           std::span<std::byte> target) const = 0;
+  virtual std::string last_error() const = 0;  // with a newline; empty when there was none
+
+  // ---- Durability ----
+  // Everything committed before the call is on disk when `done` is called (DESIGN: data, journal,
+  // mark). Concurrent calls share one sync.
+  virtual void sync(SyncDone done) = 0;
+  virtual bool read_only() const = 0;
+  virtual std::int64_t created_ns() const = 0;
+  virtual std::int64_t changed_ns() const = 0;  // of the last published snapshot
+};
+
+}  // namespace accrete

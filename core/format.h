@@ -1,0 +1,110 @@
+// File formats of frames and views behind one interface: header, elements, padding.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/shape.h"
+
+namespace accrete {
+
+// Values are part of the format at rest; never renumber.
+enum class FormatId : std::uint8_t { fits = 1, npy = 2, raw = 3, txt = 4 };
+
+// What a frame's file says of itself: where its elements lie and what they are.
+struct FrameLayout {
+  FormatId format = FormatId::raw;
+  Coding coding;
+  Shape shape;                     // fastest axis first
+  bool fortran_order = false;      // NPY: the file's order is the reverse of C order; `shape` is the
+                                   // file's own element order, fastest first, all the same
+  std::uint64_t data_offset = 0;   // bytes before the elements (all headers, earlier HDUs)
+  std::uint64_t data_bytes = 0;    // elements × size
+  std::uint64_t least_bytes = 0;   // a file this long is complete (FITS may lack final padding)
+  std::uint64_t full_bytes = 0;    // with final padding; a longer file has a tail (other HDUs)
+};
+
+// Answer of a look at the first bytes of a file.
+struct NeedMore {};  // undecided: call again with more bytes
+struct NotMine {};   // not of this format
+
+// Which image of a multi-image file is the frame; formats without such a notion ignore it.
+struct ImageChoice {
+  bool first_image = true;
+  int hdu = 0;  // when !first_image: 0 is the primary
+};
+
+// What a view shows, for making its header.
+struct ViewFacts {
+  DType type = DType::u8;
+  Shape shape;                          // in view order, fastest first
+  std::vector<std::string> cards;       // FITS cards to carry along, 80 characters each, no
+                                        // structural ones, in order
+  std::string axis_letters;             // of the spanned axes in view order, "zx"
+};
+
+// The bytes of a view's file: header, then `elements` × bytes_per_element, then `trailer` bytes of
+// `trailer_fill`.
+struct FileFace {
+  std::string header;
+  std::uint64_t elements = 0;
+  std::uint64_t bytes_per_element = 0;
+  std::uint64_t trailer = 0;
+  char trailer_fill = '\0';
+
+  std::uint64_t data_bytes() const { return elements * bytes_per_element; }
+  std::uint64_t total() const { return header.size() + data_bytes() + trailer; }
+};
+
+// One object a format, without state: all members are thread-safe.
+class Format {
+ public:
+  virtual ~Format() = default;
+  virtual FormatId id() const = 0;
+  virtual std::string_view extension() const = 0;  // "fits"
+
+  // ---- Reading frames ----
+  // Looks at the first bytes of a file that is not necessarily complete yet. Never reads beyond
+  // `head`; `at_end`: these are all the bytes there will be.
+  // EINVAL (or EFBIG for extents that overflow) when it is this format but no valid frame, with
+  // the sentence for the user. Hostile input is bounded: no allocation beyond O(head.size()).
+  // A header that needs more than max_header bytes is EINVAL.
+  struct Look {
+    enum class Kind { need_more, not_mine, layout } kind = Kind::not_mine;
+    FrameLayout layout;
+  };
+  virtual Result<Look> look(std::span<const std::byte> head, bool at_end,
+                            const ImageChoice& choice) const = 0;
+  // The cards of a frame's header worth carrying to its views, given the bytes before its elements:
+  // for FITS those of the image's HDU, without structural ones; else none.
+  virtual std::vector<std::string> cards(std::span<const std::byte> prefix,
+                                         const FrameLayout& layout) const = 0;
+
+  // ---- Writing views ----
+  // False when the format cannot show this type or rank.
+  virtual bool can_show(DType type, std::size_t rank) const = 0;
+  virtual FileFace face(const ViewFacts& facts) const = 0;
+  // True when elements are stored as binary in `coding(type)`; else `print` makes their bytes.
+  virtual bool is_binary() const { return true; }
+  virtual Coding coding(DType type) const = 0;
+  // Text formats: writes n elements (native coding) as n × bytes_per_element bytes.
+  virtual void print(const std::byte* elements, std::size_t n, DType type, char* target) const;
+  // True when a file of this format may grow at its end without changing what is before it
+  // (the header does not depend on the slowest extent and there is no trailer).
+  virtual bool can_extend() const = 0;
+};
+
+inline constexpr std::size_t max_header = std::size_t{16} << 20;
+
+// FITS, NPY, raw and txt, in the order in which content is tried (raw and txt never match).
+std::span<const Format* const> all_formats();
+const Format& format(FormatId id);
+const Format* format_by_extension(std::string_view extension);
+
+}  // namespace accrete
