@@ -8,6 +8,9 @@
 // fills one layer in each brick, so growth writes whole runs, while a column through 64 layers
 // stays inside one brick of about a megabyte.
 //
+// Bricks are equal, so a box holds up to a brick less one more along an axis than its elements
+// need; lay_out() divides evenly to keep that small. What lies there is never read.
+//
 // Boxes are disjoint. What no box covers is pad and costs nothing.
 //
 // A box that reserves ahead has one *slot* a layer (at most 64); a box made for just one frame has
@@ -16,6 +19,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "core/axis.h"
@@ -24,10 +28,10 @@
 namespace accrete {
 
 struct Box {
-  std::uint64_t id = 0;         // never used again within a cube
-  Coords origin;                // physical
-  Shape extent;                 // as laid out in the file
-  Shape brick;                  // brick extents; the grid has ceil(extent / brick) bricks an axis
+  std::uint64_t id = 0;  // never used again within a cube
+  Coords origin;         // physical
+  Shape extent;          // as laid out in the file
+  Shape brick;           // brick extents; the grid has ceil(extent / brick) bricks an axis
   std::size_t layer_axis = 0;
   std::uint64_t slot_layers = 1;  // layers a slot: 1, or extent[layer_axis]
   std::uint64_t written = 0;      // bit i: slot i is committed
@@ -44,6 +48,8 @@ struct Box {
   std::uint64_t offset_of(const Coords& at, std::size_t element_size) const;
   // Byte strides of neighbouring elements along each axis *within one brick*.
   PerAxis<std::uint64_t> strides_in_brick(std::size_t element_size) const;
+  // Byte strides of neighbouring bricks along each axis.
+  PerAxis<std::uint64_t> brick_strides() const;
 
   friend bool operator==(const Box&, const Box&) = default;
 };
@@ -53,25 +59,36 @@ struct Box {
 // REQUIRES: rank, origin, extent, layer_axis and slot_layers are set; extents are positive.
 Result<Box> lay_out(Box box, std::size_t element_size);
 
+// EINVAL, with the reason, when a box read from elsewhere cannot be one of a cube with elements of
+// this size: then no other function here may be called with it. lay_out()'s results, placed at a
+// page, pass.
+Status check_box(const Box& box, std::size_t element_size);
+
 // All boxes of a snapshot, found by place. Immutable value with structural sharing: a copy is O(1),
 // an edit O(log n). Thread-safe.
 class BoxIndex {
  public:
   std::size_t size() const;
-  // Adds a box or replaces the one with the same id. EINVAL when it overlaps another one.
+  // Adds a box or replaces the one with the same id. EINVAL when it overlaps another one or has
+  // another rank, or when check_box() refuses it for elements of one byte.
   Result<BoxIndex> put(const Box& box) const;
   BoxIndex remove(std::uint64_t id) const;
+  // Valid while this index or a copy of it lives.
   const Box* find(std::uint64_t id) const;
   // Calls visit for each box that meets the cuboid [first, first + extent) in any order.
   // O(log n + boxes that meet it along their layer axis).
   void for_overlapping(const Coords& first, const Shape& extent,
                        const std::function<void(const Box&)>& visit) const;
+  // The same for any product of sets: meets(axis, low, high) tells whether the axis' set holds a
+  // coordinate in [low, high). Whole ranges of boxes are skipped by asking for their hull.
+  void for_meeting(
+      const std::function<bool(std::size_t axis, std::int64_t low, std::int64_t high)>& meets,
+      const std::function<void(const Box&)>& visit) const;
   void for_all(const std::function<void(const Box&)>& visit) const;
 
  private:
-  // By layer axis and origin along it; by id.
   struct Content;
-  std::shared_ptr<const Content> content_;
+  std::shared_ptr<const Content> content_;  // none when empty
 };
 
 }  // namespace accrete

@@ -21,18 +21,14 @@ enum class FormatId : std::uint8_t { fits = 1, npy = 2, raw = 3, txt = 4 };
 struct FrameLayout {
   FormatId format = FormatId::raw;
   Coding coding;
-  Shape shape;                     // fastest axis first
-  bool fortran_order = false;      // NPY: the file's order is the reverse of C order; `shape` is the
-                                   // file's own element order, fastest first, all the same
-  std::uint64_t data_offset = 0;   // bytes before the elements (all headers, earlier HDUs)
-  std::uint64_t data_bytes = 0;    // elements × size
-  std::uint64_t least_bytes = 0;   // a file this long is complete (FITS may lack final padding)
-  std::uint64_t full_bytes = 0;    // with final padding; a longer file has a tail (other HDUs)
+  Shape shape;                    // fastest axis first
+  bool fortran_order = false;     // NPY: the file's order is the reverse of C order; `shape` is the
+                                  // file's own element order, fastest first, all the same
+  std::uint64_t data_offset = 0;  // bytes before the elements (all headers, earlier HDUs)
+  std::uint64_t data_bytes = 0;   // elements × size
+  std::uint64_t least_bytes = 0;  // a file this long is complete (FITS may lack final padding)
+  std::uint64_t full_bytes = 0;   // with final padding; a longer file has a tail (other HDUs)
 };
-
-// Answer of a look at the first bytes of a file.
-struct NeedMore {};  // undecided: call again with more bytes
-struct NotMine {};   // not of this format
 
 // Which image of a multi-image file is the frame; formats without such a notion ignore it.
 struct ImageChoice {
@@ -43,10 +39,10 @@ struct ImageChoice {
 // What a view shows, for making its header.
 struct ViewFacts {
   DType type = DType::u8;
-  Shape shape;                          // in view order, fastest first
-  std::vector<std::string> cards;       // FITS cards to carry along, 80 characters each, no
-                                        // structural ones, in order
-  std::string axis_letters;             // of the spanned axes in view order, "zx"
+  Shape shape;                     // in view order, fastest first
+  std::vector<std::string> cards;  // FITS cards to carry along, 80 characters each, no
+                                   // structural ones, in order
+  std::string axis_letters;        // of the spanned axes in view order, "zx"
 };
 
 // The bytes of a view's file: header, then `elements` × bytes_per_element, then `trailer` bytes of
@@ -71,10 +67,12 @@ class Format {
 
   // ---- Reading frames ----
   // Looks at the first bytes of a file that is not necessarily complete yet. Never reads beyond
-  // `head`; `at_end`: these are all the bytes there will be.
-  // EINVAL (or EFBIG for extents that overflow) when it is this format but no valid frame, with
-  // the sentence for the user. Hostile input is bounded: no allocation beyond O(head.size()).
-  // A header that needs more than max_header bytes is EINVAL.
+  // `head`; `at_end`: these are all the bytes there will be, so the answer is not need_more.
+  // need_more: undecided, look again with more bytes; a layout is final, more bytes do not change
+  // it. The layout does not promise that the file is as long as it says. EINVAL (or EFBIG for
+  // extents that overflow) when it is this format but no valid frame, with the sentence for the
+  // user. Hostile input is bounded: no allocation beyond O(head.size()). A header that needs more
+  // than max_header bytes is EINVAL.
   struct Look {
     enum class Kind { need_more, not_mine, layout } kind = Kind::not_mine;
     FrameLayout layout;
@@ -93,7 +91,7 @@ class Format {
   // True when elements are stored as binary in `coding(type)`; else `print` makes their bytes.
   virtual bool is_binary() const { return true; }
   virtual Coding coding(DType type) const = 0;
-  // Text formats: writes n elements (native coding) as n × bytes_per_element bytes.
+  // Writes n elements (native coding) as n × bytes_per_element bytes; binary formats recode.
   virtual void print(const std::byte* elements, std::size_t n, DType type, char* target) const;
   // True when a file of this format may grow at its end without changing what is before it
   // (the header does not depend on the slowest extent and there is no trailer).
@@ -106,5 +104,13 @@ inline constexpr std::size_t max_header = std::size_t{16} << 20;
 std::span<const Format* const> all_formats();
 const Format& format(FormatId id);
 const Format* format_by_extension(std::string_view extension);
+
+// Asks every format in turn; not_mine when all say so, which leaves that the file may be raw.
+Result<Format::Look> try_formats(std::span<const std::byte> head, bool at_end,
+                                 const ImageChoice& choice);
+// As try_formats where raw is out of the question: content of no known format is EINVAL with a
+// sentence that says what it is, so the answer is need_more or a layout.
+Result<Format::Look> look_at(std::span<const std::byte> head, bool at_end,
+                             const ImageChoice& choice);
 
 }  // namespace accrete

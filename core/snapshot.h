@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "core/dtype.h"
 #include "core/format.h"
 #include "core/persistent_sequence.h"
+#include "core/view.h"
 
 namespace accrete {
 
@@ -36,7 +38,8 @@ enum class FrameState : std::uint8_t { live = 1, removed = 2, gone = 3 };
 struct FrameRow {
   FrameId id = 0;
   FrameState state = FrameState::live;
-  HeapRef name;                  // UTF-8, no terminator
+  HeapRef name;                  // bytes, no terminator
+  std::uint64_t name_hash = 0;   // XXH3-64 of the name
   HeapRef prefix;                // the file's bytes before its elements
   HeapRef suffix;                // the file's bytes after its elements
   HeapRef runs;                  // physical runs an axis, when one of them has several (else empty)
@@ -60,9 +63,9 @@ struct Definition {
   Coding coding;                 // of the elements at rest; coding.type valid when has_dtype
   std::size_t rank = 0;          // 0 until the axes are known
   std::string letters;           // axis letters, fastest first; may be set before the first frame
-  Element pad;                   // native coding
+  Element pad;                   // native coding; valid when defined
   bool has_dtype = false;        // dtype was set or defined
-  bool has_pad = false;          // pad was set
+  std::string pad_text;          // what pad was set to; empty: the type's default
   std::string grow;              // axis letter, empty: the slowest
   std::string formats;           // "fits npy"; empty: the first frame's
   bool sync_each_close = false;  // durability = disk
@@ -89,24 +92,33 @@ struct Delta {
   std::vector<FrameRow> frames;  // added or replaced, by id
 };
 
-// Frames by id; rows are immutable, chunks are shared between snapshots.
+// Frames by id. Old rows lie in the mapped checkpoint and are decoded when asked for; newer ones are
+// an overlay of shared nodes. Immutable value: a copy is O(1), an edit O(log n).
 class FrameTable {
  public:
-  std::uint64_t count() const { return count_; }            // ids are 1 … count
-  const FrameRow* find(FrameId id) const;
-  FrameTable put(const FrameRow& row) const;                 // id <= count + 1
+  FrameTable() = default;
+  // Rows 1 … count of a mapped checkpoint (frame_row_bytes each), which lives as long as the table.
+  FrameTable(std::shared_ptr<const std::byte> rows, std::uint64_t count)
+      : base_(std::move(rows)), base_count_(count), count_(count) {}
+
+  std::uint64_t count() const { return count_; }  // ids are 1 … count
+  std::optional<FrameRow> find(FrameId id) const;
+  FrameTable put(const FrameRow& row) const;       // id <= count + 1
+  // The same rows on another base: `written` has been stored as rows 1 … written.count() of a
+  // checkpoint that is mapped at `rows`; only what changed since stays in the overlay.
+  FrameTable rebased(std::shared_ptr<const std::byte> rows, const FrameTable& written) const;
 
  private:
-  static constexpr std::size_t chunk_rows = 32;
-  using Chunk = std::vector<FrameRow>;
-  PersistentSequence<std::shared_ptr<const Chunk>> chunks_;
+  std::shared_ptr<const std::byte> base_;
+  std::uint64_t base_count_ = 0;
+  PersistentSequence<std::shared_ptr<const FrameRow>> changed_;  // sorted by id
   std::uint64_t count_ = 0;
 };
 
 struct Snapshot {
   std::uint64_t generation = 0;  // counts applied deltas
   Definition definition;
-  PerAxis<Axis> axes;            // definition.rank of them
+  PerAxis<Axis> axes;            // definition.rank of them, when defined
   BoxIndex boxes;
   FrameTable frames;
   // Live frames by (grow axis, physical start along it).
@@ -116,14 +128,16 @@ struct Snapshot {
     FrameId id = 0;
   };
   PersistentSequence<Place> places;
-  std::uint64_t live_frames = 0;
-  FrameId newest = 0;            // the frame that was committed last and is live
+  FrameId newest = 0;            // the live frame that was committed last; 0: none
 
-  Shape shape() const;
-  // The live frame whose growth gave this physical coordinate of that axis, or nullptr.
-  const FrameRow* frame_at(std::size_t axis, std::int64_t physical) const;
-  // Axis that new frames grow.
+  std::uint64_t live_frames() const { return places.size(); }
+  Shape shape() const;           // empty while undefined
+  // The live frame whose growth gave this physical coordinate of that axis.
+  std::optional<FrameRow> frame_at(std::size_t axis, std::int64_t physical) const;
+  // Axis that new frames grow. REQUIRES: definition.defined.
   std::size_t grow_axis() const;
+  // Pad in the coding at rest.
+  Element pad_at_rest() const;
 };
 
 // The next snapshot; EINVAL, with the reason, when the delta contradicts the snapshot (only a

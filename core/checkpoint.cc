@@ -1,0 +1,193 @@
+#include "core/checkpoint.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+#include "core/checksum.h"
+#include "core/row_codec.h"
+
+namespace accrete {
+
+namespace {
+
+constexpr std::string_view file_magic = "ACRCKPT1";
+constexpr std::size_t header_bytes = 128;
+constexpr std::size_t run_row_bytes = 24;
+constexpr std::size_t flush_step = 1 << 20;
+constexpr const char* temporary_name = "checkpoint.new";
+
+// Writes through a buffer and sums what it writes.
+class Sink {
+ public:
+  explicit Sink(const PosixFile& file) : file_(file) {}
+
+  ByteWriter& out() { return out_; }
+  Status flush(std::size_t at_least) {
+    if (out_.size() < at_least) return {};
+    sum_.add(as_bytes(out_.bytes()));
+    ACCRETE_CHECK(file_.write(offset_, as_bytes(out_.bytes())));
+    offset_ += out_.size();
+    out_ = ByteWriter();
+    return {};
+  }
+  Status finish() {
+    ACCRETE_CHECK(flush(0));
+    out_.put(sum_.sum64());
+    return file_.write(offset_, as_bytes(out_.bytes()));
+  }
+
+ private:
+  const PosixFile& file_;
+  ByteWriter out_;
+  Checksummer sum_;
+  std::uint64_t offset_ = 0;
+};
+
+struct RunRow {
+  std::size_t axis;
+  Run run;
+};
+
+Error damaged(const std::string& name, const char* what) {
+  return fail(std::errc::io_error, name + " is damaged: " + what);
+}
+
+}  // namespace
+
+std::string checkpoint_name(std::uint64_t generation) {
+  char name[32];
+  std::snprintf(name, sizeof name, "checkpoint.%06llu", static_cast<unsigned long long>(generation));
+  return name;
+}
+
+Result<CheckpointRows> write_checkpoint(const PosixFile& directory, std::uint64_t generation,
+                                        const CheckpointFacts& facts, const Snapshot& snapshot) {
+  std::vector<RunRow> runs;
+  for (std::size_t a = 0; a < snapshot.axes.size(); ++a)
+    snapshot.axes[a].for_runs({0, snapshot.axes[a].extent()},
+                              [&](std::uint64_t, Run run) { runs.push_back({a, run}); });
+  ByteWriter definition;
+  encode(definition, snapshot.definition);
+  definition.pad_to(8);
+
+  ACCRETE_TRY(const PosixFile file, PosixFile::open_at(directory, temporary_name,
+                                                       O_RDWR | O_CREAT | O_TRUNC, 0600));
+  Sink sink(file);
+  ByteWriter& out = sink.out();
+  out.put_raw(file_magic);
+  out.put(facts.cube);
+  out.put(generation);
+  out.put(facts.created_ns);
+  out.put(snapshot.generation);
+  out.put(facts.sequence);
+  out.put(facts.chain);
+  out.put(static_cast<std::uint64_t>(definition.size()));
+  out.put(static_cast<std::uint64_t>(runs.size()));
+  out.put(static_cast<std::uint64_t>(snapshot.boxes.size()));
+  out.put(snapshot.frames.count());
+  out.pad_to(header_bytes);
+  out.put_raw(definition.bytes());
+  for (const RunRow& row : runs) {
+    out.put(static_cast<std::uint64_t>(row.axis));
+    out.put(row.run.first);
+    out.put(row.run.length);
+  }
+  Status status;
+  snapshot.boxes.for_all([&](const Box& box) {
+    encode(sink.out(), box);
+    if (status.ok()) status = sink.flush(flush_step);
+  });
+  ACCRETE_CHECK(status);
+  for (FrameId id = 1; id <= snapshot.frames.count(); ++id) {
+    const auto row = snapshot.frames.find(id);
+    if (!row) return fail(std::errc::io_error, "a frame's row is damaged");
+    encode(sink.out(), *row);
+    ACCRETE_CHECK(sink.flush(flush_step));
+  }
+  ACCRETE_CHECK(sink.finish());
+  ACCRETE_CHECK(file.sync_all());
+  ACCRETE_CHECK(rename_at(directory, temporary_name, checkpoint_name(generation), true));
+  ACCRETE_CHECK(directory.sync_all());
+  ACCRETE_TRY(const std::uint64_t size, file.size());
+  ACCRETE_TRY(const auto mapping, map_shared(file, size));
+  const std::uint64_t rows_at = size - 8 - snapshot.frames.count() * frame_row_bytes;
+  return CheckpointRows{std::shared_ptr<const std::byte>(mapping, mapping.get() + rows_at), size};
+}
+
+Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t generation) {
+  const std::string name = checkpoint_name(generation);
+  ACCRETE_TRY(const PosixFile file, PosixFile::open_at(directory, name, O_RDONLY));
+  ACCRETE_TRY(const std::uint64_t size, file.size());
+  if (size < header_bytes + 8) return damaged(name, "too short");
+  ACCRETE_TRY(const auto mapping, map_shared(file, size));
+  const std::span<const std::byte> bytes(mapping.get(), size);
+  const std::string_view magic = as_text(bytes.first(file_magic.size()));
+  if (magic.substr(0, 7) == file_magic.substr(0, 7) && magic != file_magic)
+    return fail(std::errc::io_error, name + " was written by a newer version");
+  if (magic != file_magic) return damaged(name, "not a checkpoint");
+  ByteReader trailer(bytes.last(8));
+  if (trailer.get<std::uint64_t>() != checksum(bytes.first(size - 8)))
+    return damaged(name, "its checksum does not match");
+
+  Checkpoint checkpoint;
+  auto snapshot = std::make_shared<Snapshot>();
+  ByteReader in(bytes.subspan(file_magic.size(), size - 8 - file_magic.size()));
+  checkpoint.facts.cube = in.get<std::uint64_t>();
+  if (in.get<std::uint64_t>() != generation) return damaged(name, "of another generation");
+  checkpoint.facts.created_ns = in.get<std::int64_t>();
+  snapshot->generation = in.get<std::uint64_t>();
+  checkpoint.facts.sequence = in.get<std::uint64_t>();
+  checkpoint.facts.chain = in.get<std::uint64_t>();
+  const auto definition_bytes = in.get<std::uint64_t>();
+  const auto run_count = in.get<std::uint64_t>();
+  const auto box_count = in.get<std::uint64_t>();
+  const auto frame_count = in.get<std::uint64_t>();
+  in.get_raw(header_bytes - 11 * 8);
+
+  ByteReader definition(in.get_raw(definition_bytes));
+  ACCRETE_TRY(snapshot->definition, decode_definition(definition));
+  const std::size_t rank = snapshot->definition.defined ? snapshot->definition.rank : 0;
+  if (in.remaining() / run_row_bytes < run_count) return damaged(name, "too few runs");
+  std::vector<std::vector<Run>> runs(rank);
+  for (std::uint64_t i = 0; i < run_count; ++i) {
+    const auto axis = in.get<std::uint64_t>();
+    const auto first = in.get<std::int64_t>();
+    const auto length = in.get<std::uint64_t>();
+    if (axis >= rank) return damaged(name, "a run of an unknown axis");
+    runs[axis].push_back({first, length});
+  }
+  for (std::size_t a = 0; a < rank; ++a) {
+    ACCRETE_TRY(Axis axis, Axis::from_runs(runs[a]));
+    snapshot->axes.push_back(std::move(axis));
+  }
+  for (std::uint64_t i = 0; i < box_count && in.good(); ++i) {
+    ACCRETE_TRY(const Box box, decode_box(in.get_raw(box_row_bytes)));
+    ACCRETE_TRY(snapshot->boxes, snapshot->boxes.put(box));
+  }
+  if (!in.good() || in.remaining() % frame_row_bytes != 0 ||
+      in.remaining() / frame_row_bytes != frame_count)
+    return damaged(name, "its tables do not fill it");
+  snapshot->frames =
+      FrameTable(std::shared_ptr<const std::byte>(mapping, in.rest().data()), frame_count);
+
+  std::vector<Snapshot::Place> places;
+  for (FrameId id = 1; id <= frame_count; ++id) {
+    const auto row = snapshot->frames.find(id);
+    if (!row || row->id != id || row->extent.size() != rank) return damaged(name, "a frame's row");
+    if (row->state != FrameState::live) continue;
+    places.push_back({row->grow_axis, row->first[row->grow_axis], id});
+    snapshot->newest = id;
+  }
+  std::sort(places.begin(), places.end(), [](const auto& a, const auto& b) {
+    return a.axis != b.axis ? a.axis < b.axis : a.first < b.first;
+  });
+  snapshot->places = decltype(snapshot->places)::from_vector(std::move(places));
+  checkpoint.snapshot = std::move(snapshot);
+  checkpoint.bytes = size;
+  return checkpoint;
+}
+
+}  // namespace accrete

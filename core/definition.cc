@@ -1,0 +1,110 @@
+#include "core/definition.h"
+
+#include <algorithm>
+
+namespace accrete {
+
+namespace {
+
+Error refuse(std::string sentence) {
+  return fail(std::errc::invalid_argument, std::move(sentence));
+}
+
+std::size_t significant_rank(const Shape& shape) {
+  std::size_t rank = shape.size();
+  while (rank > 1 && shape[rank - 1] == 1) --rank;
+  return rank;
+}
+
+Status check_type(DType cube, DType frame) {
+  if (cube == frame) return {};
+  return refuse("the frame's elements are " + std::string(name_of(frame)) + ", the cube's are " +
+                std::string(name_of(cube)) + " (meta/dtype)");
+}
+
+std::vector<std::string> words(std::string_view text) {
+  std::vector<std::string> found;
+  std::string word;
+  for (const char c : text) {
+    if (c == ' ' || c == '\n' || c == '\t' || c == '\r') {
+      if (!word.empty()) found.push_back(std::exchange(word, {}));
+    } else {
+      word += c;
+    }
+  }
+  if (!word.empty()) found.push_back(word);
+  return found;
+}
+
+}  // namespace
+
+Result<Definition> define_by(const Definition& settings, const FrameLayout& layout) {
+  Definition d = settings;
+  d.defined = true;
+  if (d.has_dtype) ACCRETE_CHECK(check_type(d.coding.type, layout.coding.type));
+  d.coding = layout.coding;
+  d.has_dtype = true;
+  const std::size_t rank = layout.shape.size();
+  if (d.letters.empty()) {
+    d.rank = rank <= 2 ? rank + 1 : rank;
+    d.letters = default_letters.substr(0, d.rank);
+  } else {
+    d.rank = d.letters.size();
+    if (significant_rank(layout.shape) > d.rank)
+      return refuse("the frame has " + std::to_string(rank) + " axes, meta/axes names " +
+                    std::to_string(d.rank));
+  }
+  if (!d.grow.empty() && d.letters.find(d.grow) == std::string::npos)
+    return refuse("meta/grow names axis " + d.grow + ", which the cube would not have");
+  d.pad = default_pad(d.coding.type);
+  if (!d.pad_text.empty()) {
+    ACCRETE_TRY(d.pad, parse_element(d.pad_text, d.coding.type));
+  }
+  if (d.formats.empty()) d.formats = format(layout.format).extension();
+  return d;
+}
+
+Result<Shape> fit(const Definition& definition, const FrameLayout& layout) {
+  ACCRETE_CHECK(check_type(definition.coding.type, layout.coding.type));
+  // Natural order, fastest axis first, whatever the file's order is.
+  Shape natural = layout.shape;
+  if (layout.fortran_order) std::reverse(natural.begin(), natural.end());
+  const std::size_t significant = significant_rank(natural);
+  if (significant > definition.rank)
+    return refuse("the frame has " + std::to_string(significant) + " axes, the cube has " +
+                  std::to_string(definition.rank));
+  Shape extent;
+  for (std::size_t a = 0; a < definition.rank; ++a)
+    extent.push_back(a < natural.size() ? natural[a] : 1);
+  return extent;
+}
+
+Result<std::string> parse_letters(std::string_view text) {
+  std::string letters;
+  for (const std::string& word : words(text)) letters += word;
+  if (letters.empty() || letters.size() > max_rank)
+    return refuse("axes takes one to eight letters, fastest axis first, as in: x y z");
+  for (std::size_t i = 0; i < letters.size(); ++i) {
+    if (letters[i] < 'a' || letters[i] > 'z')
+      return refuse("an axis is named by one lower-case letter, not by '" +
+                    std::string(1, letters[i]) + "'");
+    if (letters.find(letters[i], i + 1) != std::string::npos)
+      return refuse("two axes cannot both be named " + std::string(1, letters[i]));
+  }
+  return letters;
+}
+
+Result<std::string> parse_formats(std::string_view text) {
+  std::string formats;
+  for (const std::string& word : words(text)) {
+    if (format_by_extension(word) == nullptr)
+      return refuse("there is no format '" + word + "'; formats are fits, npy, raw and txt");
+    if ((" " + formats + " ").find(" " + word + " ") != std::string::npos) continue;
+    if (!formats.empty()) formats += ' ';
+    formats += word;
+  }
+  if (formats.empty()) return refuse("formats takes one or more of fits, npy, raw and txt");
+  return formats;
+}
+
+}  // namespace accrete

@@ -1,0 +1,39 @@
+// The heap: an append-only file of byte strings that rows refer to (names, headers, residues).
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "core/posix_file.h"
+#include "core/snapshot.h"
+
+namespace accrete {
+
+// Reading is thread-safe; append and rewind are guarded by the cube's commit lock.
+class HeapFile {
+ public:
+  // Opens or creates. `end`: what lies beyond is cut off, since nothing refers to it. EIO when the
+  // file is shorter than that.
+  static Result<std::unique_ptr<HeapFile>> open(const PosixFile& directory, std::uint64_t end,
+                                                bool writable);
+
+  Result<HeapRef> append(std::span<const std::byte> bytes);  // an empty span gives an empty ref
+  // Appends a part of a file.
+  Result<HeapRef> append(const PosixFile& file, std::uint64_t offset, std::uint64_t length);
+  std::uint64_t end() const { return end_; }
+  // Gives back everything from `end` on: of a commit that failed.
+  void rewind(std::uint64_t end);
+
+  // EIO when the bytes are not those that were stored.
+  Result<std::string> read(const HeapRef& ref) const;
+  Status sync() const { return file_.sync_data(); }
+
+ private:
+  HeapFile(PosixFile file, std::uint64_t end) : file_(std::move(file)), end_(end) {}
+
+  PosixFile file_;
+  std::atomic<std::uint64_t> end_;
+};
+
+}  // namespace accrete

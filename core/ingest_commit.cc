@@ -1,0 +1,302 @@
+// The commit of an incoming file (states and transitions: ingest.h).
+
+#include <algorithm>
+
+#include "core/bytes.h"
+#include "core/frame_name.h"
+#include "core/definition.h"
+#include "core/ingest_file.h"
+
+namespace accrete {
+
+namespace {
+
+constexpr std::size_t copy_step = 1 << 20;
+constexpr std::size_t first_look = 64 << 10;  // bytes of a staged file that hold most headers
+
+bool same_elements(const FrameLayout& a, const FrameLayout& b) {
+  return a.format == b.format && a.coding == b.coding && a.shape == b.shape &&
+         a.fortran_order == b.fortran_order && a.data_offset == b.data_offset;
+}
+
+}  // namespace
+
+Status IngestFile::check_length(const FrameLayout& layout) const {
+  if (size_ < layout.least_bytes)
+    return fail(std::errc::invalid_argument, "truncated: the file has " + std::to_string(size_) +
+                                                 " bytes, its header says " +
+                                                 std::to_string(layout.least_bytes));
+  if (layout.format != FormatId::fits && size_ > layout.full_bytes) {
+    if (layout.format == FormatId::raw)
+      return fail(std::errc::invalid_argument,
+                  "not a FITS or NPY file, and its " + std::to_string(size_) +
+                      " bytes are not one raw frame of " + std::to_string(layout.full_bytes));
+    return fail(std::errc::invalid_argument, "the file has " + std::to_string(size_) +
+                                                 " bytes, its header says " +
+                                                 std::to_string(layout.full_bytes));
+  }
+  return {};
+}
+
+// The layout by the file's own header as it stands now; a direct stream whose header has become
+// another is staged. EINVAL: not complete, or no frame.
+Result<FrameLayout> IngestFile::final_layout() {
+  using Kind = Format::Look::Kind;
+  if (size_ == 0) return fail(std::errc::invalid_argument, "the file is empty");
+  std::string read_head;
+  std::string_view head = head_;
+  if (state_ == State::direct && reserved_->layout.format == FormatId::raw)
+    return reserved_->layout;
+  if (state_ == State::staged) {
+    read_head.resize(std::min<std::uint64_t>(size_, first_look));
+    head = read_head;
+  }
+  for (;;) {
+    if (state_ == State::staged) {
+      ACCRETE_TRY(const std::size_t n,
+                  staging_.read(0, std::as_writable_bytes(std::span(read_head))));
+      std::fill(read_head.begin() + static_cast<std::ptrdiff_t>(n), read_head.end(), '\0');
+      head = read_head;
+    }
+    const bool at_end = state_ != State::direct && head.size() == size_;
+    ACCRETE_TRY(const Format::Look found, look(as_bytes(head), at_end));
+    if (found.kind == Kind::layout) return found.layout;
+    if (state_ == State::direct) {
+      ACCRETE_CHECK(stage());
+      read_head.resize(std::min<std::uint64_t>(size_, first_look));
+      continue;
+    }
+    if (head.size() == size_)
+      return fail(std::errc::invalid_argument, "the file's header is not complete");
+    read_head.resize(std::min<std::uint64_t>(size_, read_head.size() * 4));
+  }
+}
+
+Result<FrameId> IngestFile::commit() {
+  MutexLock lock(lock_);
+  if (refusal_) return *refusal_;
+  if (!dirty_ && committed_) return *committed_;
+  auto id = commit_locked();
+  if (id.ok()) {
+    committed_ = *id;
+    dirty_ = false;
+  }
+  return id;
+}
+
+Result<FrameId> IngestFile::commit_locked() {
+  ACCRETE_TRY(const FrameLayout layout, final_layout());
+  ACCRETE_CHECK(check_length(layout));
+  if (state_ == State::direct) {
+    if (same_elements(layout, reserved_->layout)) {
+      if (owns_frame_) return amend();
+      return commit_reserved(layout);
+    }
+    ACCRETE_CHECK(stage());  // a structural card was rewritten
+  }
+  if (state_ == State::probing) ACCRETE_CHECK(stage());
+  return commit_reserved(layout);
+}
+
+// Commits what is in reserved layers, or brings the staged file into some. When other commits have
+// changed what the coordinates mean, it is staged and reserved anew; the last try keeps the lock.
+Result<FrameId> IngestFile::commit_reserved(const FrameLayout& layout) {
+  const std::array<std::uint64_t, 2> digest = digest_all();
+  constexpr int tries = 3;
+  for (int turn = 1; turn <= tries; ++turn) {
+    if (state_ == State::staged && turn < tries) {
+      {
+        MutexLock lock(cube_->commit_lock());
+        ACCRETE_TRY(const bool has_layers, reserve(layout, true));
+        (void)has_layers;
+      }
+      Status pumped = pump();
+      if (!pumped.ok()) {
+        MutexLock lock(cube_->commit_lock());
+        give_back_slab();
+        return std::move(pumped).error();
+      }
+    }
+    const bool last = state_ == State::staged && turn == tries;
+    std::vector<std::uint64_t> sums;
+    if (!last) sums = reserved_->writer->sums();
+    {
+      MutexLock lock(cube_->commit_lock());
+      if (last) {
+        ACCRETE_TRY(const bool has_layers, reserve(layout, true));
+        (void)has_layers;
+        if (Status pumped = pump(); !pumped.ok()) {
+          give_back_slab();
+          return std::move(pumped).error();
+        }
+        sums = reserved_->writer->sums();
+      }
+      if (reservation_holds(*cube_->snapshot())) {
+        auto id = publish(digest, sums);
+        if (state_ == State::staged) {
+          if (!id.ok() || !owns_frame_) give_back_slab();
+          reserved_.reset();
+        }
+        return id;
+      }
+      if (state_ == State::staged) give_back_slab();
+    }
+    ACCRETE_CHECK(stage());
+  }
+  return fail(std::errc::resource_unavailable_try_again, "the cube changed too often meanwhile");
+}
+
+bool IngestFile::reservation_holds(const Snapshot& now) const {
+  const Reservation& r = *reserved_;
+  if (r.defines) {
+    if (now.definition.defined) return false;
+    const auto again = define_by(now.definition, r.layout);
+    return again.ok() && *again == r.definition;
+  }
+  return now.definition.defined && now.definition.coding == r.definition.coding &&
+         now.definition.rank == r.definition.rank && Growth::still_fits(now, r.slab);
+}
+
+Status IngestFile::store_prefix(FrameRow& row) {
+  HeapFile& heap = cube_->heap();
+  const FrameLayout& layout = reserved_->layout;
+  const std::uint64_t data_end = layout.data_offset + layout.data_bytes;
+  if (state_ == State::staged) {
+    std::string prefix(layout.data_offset, '\0');
+    ACCRETE_TRY(const std::size_t n, staging_.read(0, std::as_writable_bytes(std::span(prefix))));
+    if (n != prefix.size()) return fail(std::errc::io_error, "the staging file ended early");
+    ACCRETE_TRY(row.prefix, heap.append(as_bytes(prefix)));
+    ACCRETE_TRY(row.suffix, heap.append(staging_, data_end, size_ - data_end));
+  } else {
+    ACCRETE_TRY(row.prefix, heap.append(as_bytes(head_)));
+    tail_.resize(size_ > data_end ? size_ - data_end : 0, '\0');
+    ACCRETE_TRY(row.suffix, heap.append(as_bytes(tail_)));
+  }
+  return {};
+}
+
+Result<FrameId> IngestFile::publish(std::array<std::uint64_t, 2> digest,
+                                    const std::vector<std::uint64_t>& sums) {
+  const std::shared_ptr<const Snapshot> now = cube_->snapshot();
+  Reservation& r = *reserved_;
+  const std::optional<FrameId> namesake = cube_->find_frame(request_.name);
+  std::optional<FrameRow> older;
+  if (namesake) older = now->frames.find(*namesake);
+  if (older && !owns_frame_ && older->digest == digest) {
+    cube_->record({"same", request_.name, std::nullopt, 0, "the cube has this very frame already"});
+    return *namesake;
+  }
+
+  const std::uint64_t heap_end = cube_->heap().end();
+  Delta delta;
+  FreedSpace freed;
+  FrameRow row;
+  row.digest = digest;
+  row.first_sum = first_sum(sums);
+  auto place = describe(*now, older, sums, row, delta, freed);
+  Status published = place.ok() ? cube_->publish(delta, std::move(freed)) : Status(place.error());
+  if (!published.ok()) {
+    cube_->heap().rewind(heap_end);
+    return std::move(published).error();
+  }
+  cube_->growth().commit(r.slab);
+  cube_->record({owns_frame_ ? "replace" : "append", request_.name, *place, 0, ""});
+  owns_frame_ = true;
+  return row.id;
+}
+
+// Everything that the commit changes; returns the frame's place along its axis.
+Result<std::uint64_t> IngestFile::describe(const Snapshot& now, std::optional<FrameRow> older,
+                                           const std::vector<std::uint64_t>& sums, FrameRow& row,
+                                           Delta& delta, FreedSpace& freed) {
+  HeapFile& heap = cube_->heap();
+  const Reservation& r = *reserved_;
+  const std::size_t axis = r.slab.axis;
+  if (r.defines) delta.definition = r.definition;
+  std::uint64_t place = now.axes.empty() ? 0 : now.axes[axis].extent();
+  if (owns_frame_) {
+    const auto own = now.frames.find(*committed_);
+    if (!own || own->state != FrameState::live)
+      return fail(std::errc::no_such_file_or_directory, "the frame was removed meanwhile");
+    place = now.axes[axis].logical(own->first[axis]).value_or(place);
+    CubeOnDisk::retire(now, *own, delta, freed);
+  } else if (older) {
+    unsigned number = 1;
+    while (cube_->find_frame(numbered_name(request_.name, number))) ++number;
+    const std::string name = numbered_name(request_.name, number);
+    ACCRETE_TRY(older->name, heap.append(as_bytes(name)));
+    older->name_hash = checksum(as_bytes(name));
+    delta.frames.push_back(*older);
+  }
+  cube_->growth().describe(now, r.slab, place, delta);
+
+  row.id = now.frames.count() + 1;
+  row.layout = r.layout;
+  row.grow_axis = static_cast<std::uint8_t>(axis);
+  for (const auto& pieces : r.slab.runs) {
+    std::uint64_t extent = 0;
+    for (const Run& run : pieces) extent += run.length;
+    row.first.push_back(pieces.front().first);
+    row.extent.push_back(extent);
+  }
+  row.arrival_ns = now_ns();
+  row.mtime_ns = mtime_ns_ != 0 ? mtime_ns_ : row.arrival_ns;
+  row.mode = request_.mode;
+  row.uid = request_.uid;
+  row.gid = request_.gid;
+  ACCRETE_TRY(row.name, heap.append(as_bytes(request_.name)));
+  row.name_hash = checksum(as_bytes(request_.name));
+  ACCRETE_CHECK(store_prefix(row));
+  if (!r.slab.has_single_runs()) {
+    ACCRETE_TRY(row.runs, heap.append(as_bytes(r.slab.runs_text())));
+  }
+  ACCRETE_TRY(row.sums, heap.append(as_bytes(sums_text(sums))));
+  delta.frames.push_back(row);
+  return place;
+}
+
+// Only bytes before or after the elements have changed since the commit.
+Result<FrameId> IngestFile::amend() {
+  const std::array<std::uint64_t, 2> digest = digest_all();
+  MutexLock lock(cube_->commit_lock());
+  auto row = cube_->snapshot()->frames.find(*committed_);
+  if (!row || row->state != FrameState::live)
+    return fail(std::errc::no_such_file_or_directory, "the frame was removed meanwhile");
+  const std::uint64_t heap_end = cube_->heap().end();
+  row->digest = digest;
+  Delta delta;
+  Status stored = store_prefix(*row);
+  if (stored.ok()) {
+    delta.frames.push_back(*row);
+    stored = cube_->publish(delta);
+  }
+  if (!stored.ok()) {
+    cube_->heap().rewind(heap_end);
+    return std::move(stored).error();
+  }
+  return *committed_;
+}
+
+std::array<std::uint64_t, 2> IngestFile::digest_all() {
+  if (!digest_in_order_ || digested_ != size_) {
+    digest_.reset();
+    std::vector<std::byte> piece(std::min<std::uint64_t>(copy_step, size_));
+    for (digested_ = 0; digested_ < size_;) {
+      const auto part =
+          std::span(piece).first(std::min<std::uint64_t>(copy_step, size_ - digested_));
+      if (state_ == State::staged) {
+        const auto n = staging_.read(digested_, part);
+        std::fill(part.begin() + static_cast<std::ptrdiff_t>(n.ok() ? *n : 0), part.end(),
+                  std::byte{0});
+      } else {
+        read_locked(digested_, part);
+      }
+      digest_.add(part);
+      digested_ += part.size();
+    }
+    digest_in_order_ = true;
+  }
+  return digest_.sum128();
+}
+
+}  // namespace accrete

@@ -1,0 +1,467 @@
+#include "core/ingest_file.h"
+
+#include <algorithm>
+
+#include "core/bytes.h"
+#include "core/definition.h"
+#include "core/frame_name.h"
+#include "core/linearize.h"
+
+namespace accrete {
+
+namespace {
+
+constexpr std::size_t copy_step = 1 << 20;
+constexpr std::size_t largest_tail = 4 << 20;  // bytes behind the elements that are kept in memory
+
+void overwrite(std::string& text, std::uint64_t offset, std::span<const std::byte> bytes) {
+  if (text.size() < offset + bytes.size()) text.resize(offset + bytes.size(), '\0');
+  std::copy_n(reinterpret_cast<const char*>(bytes.data()), bytes.size(),
+              text.begin() + static_cast<std::ptrdiff_t>(offset));
+}
+
+}  // namespace
+
+IngestFile::IngestFile(std::shared_ptr<CubeOnDisk> cube, IngestRequest request)
+    : cube_(std::move(cube)), request_(std::move(request)) {
+  cube_->ingest_begins();
+}
+
+IngestFile::~IngestFile() {
+  MutexLock lock(lock_);
+  end();
+}
+
+// ---- Bytes in ----
+
+Status IngestFile::write(std::uint64_t offset, std::span<const std::byte> bytes) {
+  MutexLock lock(lock_);
+  return write_locked(offset, bytes);
+}
+
+Status IngestFile::append(std::span<const std::byte> bytes) {
+  MutexLock lock(lock_);
+  return write_locked(size_, bytes);
+}
+
+Status IngestFile::write_locked(std::uint64_t offset, std::span<const std::byte> bytes) {
+  if (refusal_) return *refusal_;
+  if (bytes.empty()) return {};
+  if (offset > (std::uint64_t{1} << 62) - bytes.size())
+    return fail(std::errc::file_too_large, "the file would become too large");
+  dirty_ = true;
+  digest_in_order(offset, bytes);
+  Status status;
+  switch (state_) {
+    case State::probing: status = write_probing(offset, bytes); break;
+    case State::direct: status = write_direct(offset, bytes); break;
+    case State::staged: status = staging_.write(offset, bytes); break;
+    case State::refused: break;
+  }
+  if (!status.ok()) {
+    refuse(status.error());
+    return status;
+  }
+  size_ = std::max(size_, offset + bytes.size());
+  return {};
+}
+
+Status IngestFile::write_probing(std::uint64_t offset, std::span<const std::byte> bytes) {
+  if (offset > head_.size()) {
+    ACCRETE_CHECK(stage());
+    return staging_.write(offset, bytes);
+  }
+  overwrite(head_, offset, bytes);
+  size_ = head_.size();
+  ACCRETE_TRY(const Format::Look found, look(as_bytes(head_), false));
+  return found.kind == Format::Look::Kind::layout ? begin_direct(found.layout) : Status{};
+}
+
+Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte> bytes) {
+  const std::uint64_t data_begin = reserved_->layout.data_offset;
+  const std::uint64_t data_end = data_begin + reserved_->layout.data_bytes;
+  const std::uint64_t end = offset + bytes.size();
+  if (owns_frame_ && offset < data_end && end > data_begin) {
+    // The committed frame's elements stay as they are until the new ones are committed.
+    ACCRETE_CHECK(stage());
+    return staging_.write(offset, bytes);
+  }
+  if (offset < data_begin) {
+    const auto part = bytes.first(std::min<std::uint64_t>(bytes.size(), data_begin - offset));
+    overwrite(head_, offset, part);
+  }
+  const std::uint64_t first = std::max(offset, data_begin);
+  const std::uint64_t last = std::min(end, data_end);
+  if (first < last)
+    ACCRETE_CHECK(reserved_->writer->write(first - data_begin,
+                                           bytes.subspan(first - offset, last - first)));
+  if (end > data_end) {
+    const std::uint64_t from = std::max(offset, data_end);
+    return write_tail(from, bytes.subspan(from - offset));
+  }
+  return {};
+}
+
+Status IngestFile::write_tail(std::uint64_t offset, std::span<const std::byte> bytes) {
+  const std::uint64_t data_end = reserved_->layout.data_offset + reserved_->layout.data_bytes;
+  if (offset + bytes.size() - data_end > largest_tail) {
+    ACCRETE_CHECK(stage());
+    return staging_.write(offset, bytes);
+  }
+  overwrite(tail_, offset - data_end, bytes);
+  return {};
+}
+
+void IngestFile::digest_in_order(std::uint64_t offset, std::span<const std::byte> bytes) {
+  digest_in_order_ = digest_in_order_ && offset == digested_;
+  if (!digest_in_order_) return;
+  digest_.add(bytes);
+  digested_ += bytes.size();
+}
+
+Status IngestFile::truncate(std::uint64_t size) {
+  MutexLock lock(lock_);
+  if (refusal_) return *refusal_;
+  if (size == size_) return {};
+  dirty_ = true;
+  if (Status status = truncate_locked(size); !status.ok()) {
+    refuse(status.error());
+    return status;
+  }
+  return {};
+}
+
+Status IngestFile::truncate_locked(std::uint64_t size) {
+  if (size < digested_) digest_in_order_ = false;
+  if (state_ == State::probing && size < size_) {
+    head_.resize(size);
+  } else if (state_ == State::direct && size > size_) {
+    // What lies between reads as zeros: layers are fresh, the tail is filled up when it is stored.
+  } else {
+    if (state_ != State::staged) ACCRETE_CHECK(stage());
+    ACCRETE_CHECK(staging_.truncate(size));
+  }
+  size_ = size;
+  return {};
+}
+
+// ---- Bytes back ----
+
+Result<std::size_t> IngestFile::read(std::uint64_t offset, std::span<std::byte> target) {
+  MutexLock lock(lock_);
+  if (refusal_) return *refusal_;
+  if (offset >= size_) return std::size_t{0};
+  const auto part = target.first(std::min<std::uint64_t>(target.size(), size_ - offset));
+  if (state_ == State::staged) {
+    ACCRETE_TRY(const std::size_t n, staging_.read(offset, part));
+    std::fill(part.begin() + static_cast<std::ptrdiff_t>(n), part.end(), std::byte{0});
+  } else {
+    read_locked(offset, part);
+  }
+  return part.size();
+}
+
+// REQUIRES: probing or direct, and the range lies within size_.
+void IngestFile::read_locked(std::uint64_t offset, std::span<std::byte> target) {
+  std::fill(target.begin(), target.end(), std::byte{0});
+  const auto copy = [&](std::string_view from, std::uint64_t base) {
+    const std::uint64_t first = std::max(offset, base);
+    const std::uint64_t last = std::min(offset + target.size(), base + from.size());
+    if (first < last)
+      std::copy_n(as_bytes(from).begin() + static_cast<std::ptrdiff_t>(first - base), last - first,
+                  target.begin() + static_cast<std::ptrdiff_t>(first - offset));
+  };
+  copy(head_, 0);
+  if (state_ != State::direct) return;
+  const std::uint64_t data_begin = reserved_->layout.data_offset;
+  const std::uint64_t data_end = data_begin + reserved_->layout.data_bytes;
+  copy(tail_, data_end);
+  const std::uint64_t first = std::max(offset, data_begin);
+  const std::uint64_t last = std::min(offset + target.size(), data_end);
+  if (first < last)
+    reserved_->writer->read(first - data_begin, target.subspan(first - offset, last - first));
+}
+
+// ---- What it is, and where it goes ----
+
+Result<Format::Look> IngestFile::look(std::span<const std::byte> head, bool at_end) {
+  using Kind = Format::Look::Kind;
+  const std::shared_ptr<const Snapshot> now = cube_->snapshot();
+  if (!now->definition.defined || now->newest == 0) return look_at(head, at_end, ImageChoice{});
+  ACCRETE_TRY(Format::Look found, try_formats(head, at_end, ImageChoice{}));
+  if (found.kind != Kind::not_mine) return found;
+  // Exactly one frame like the last.
+  const FrameRow last = *now->frames.find(now->newest);
+  FrameLayout& layout = found.layout;
+  layout.format = FormatId::raw;
+  layout.coding = native(now->definition.coding.type);
+  layout.shape = last.extent;
+  ACCRETE_TRY(const std::uint64_t elements, checked_product({layout.shape.begin(), layout.shape.end()}));
+  layout.data_bytes = elements * size_of(layout.coding.type);
+  layout.least_bytes = layout.full_bytes = layout.data_bytes;
+  found.kind = Kind::layout;
+  return found;
+}
+
+Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
+  ACCRETE_CHECK(cube_->writable());
+  const std::shared_ptr<const Snapshot> now = cube_->snapshot();
+  if (layout.data_bytes > cube_->limits().max_frame)
+    return fail(std::errc::file_too_large, "the frame's " + std::to_string(layout.data_bytes) +
+                                               " bytes are more than max_frame");
+  Reservation r;
+  r.layout = layout;
+  r.defines = !now->definition.defined;
+  r.definition = now->definition;
+  Snapshot base = *now;
+  if (r.defines) {
+    ACCRETE_TRY(r.definition, define_by(now->definition, layout));
+    base.definition = r.definition;
+    base.axes = PerAxis<Axis>(r.definition.rank);
+  }
+  ACCRETE_TRY(const Shape extent, fit(r.definition, layout));
+  const std::size_t axis = request_.axis.value_or(base.grow_axis());
+  if (axis >= r.definition.rank)
+    return fail(std::errc::invalid_argument, "the cube has no such axis");
+
+  bool widens = false;
+  Shape grown;
+  for (std::size_t a = 0; a < extent.size(); ++a) {
+    const std::uint64_t old = base.axes[a].extent();
+    widens = widens || (a != axis && extent[a] > old);
+    grown.push_back(a == axis ? old + extent[a] : std::max(old, extent[a]));
+  }
+  if (widens && !insist && cube_->growth().widening()) return false;
+  const std::size_t size = size_of(layout.coding.type);
+  const auto elements = checked_product({grown.begin(), grown.end()});
+  if (!elements.ok() || *elements > cube_->limits().max_cube / size)
+    return fail(std::errc::file_too_large,
+                "the cube would become " + to_string(grown) + ", which is more than max_cube");
+
+  ACCRETE_TRY(r.slab, cube_->growth().reserve(base, axis, extent, size));
+  FrameRow row;
+  row.layout = layout;
+  row.extent = extent;
+  auto view = frame_view(row, as_bytes(r.slab.runs_text()));
+  if (!view.ok()) {
+    cube_->growth().give_back(r.slab);
+    return std::move(view).error();
+  }
+  r.writer.emplace(cube_->bricks(), r.slab.boxes, std::move(view).value(), layout.coding,
+                   r.definition.coding);
+  reserved_ = std::move(r);
+  return true;
+}
+
+// The staging file as a cube of its own, whose axes are the file's in reverse.
+Status IngestFile::pump_transposed() {
+  Reservation& r = *reserved_;
+  const FrameLayout& layout = r.layout;
+  const std::size_t size = size_of(layout.coding.type);
+  const std::size_t rank = layout.shape.size();
+  Box whole;
+  PerAxis<Axis> axes;
+  PerAxis<ViewAxis> reversed;
+  whole.extent = whole.brick = layout.shape;
+  whole.origin = Coords(rank);
+  whole.layer_axis = rank - 1;
+  whole.slot_layers = layout.shape[rank - 1];
+  whole.written = 1;
+  whole.layer_pitch = layout.data_bytes / layout.shape[rank - 1];
+  for (std::size_t d = 0; d < rank; ++d) {
+    const Run run{0, layout.shape[d]};
+    ACCRETE_TRY(Axis axis, Axis::from_runs({&run, 1}));
+    axes.push_back(std::move(axis));
+    reversed.push_back({rank - 1 - d, {0, layout.shape[rank - 1 - d]}});
+  }
+  ACCRETE_TRY(const View source, View::make(axes, reversed, Shape(rank)));
+  ACCRETE_TRY(const BoxIndex boxes, BoxIndex().put(whole));
+  ACCRETE_TRY(const auto mapping, map_shared(staging_, size_));
+
+  ACCRETE_TRY(const View natural, r.writer->view_in_natural_order());
+  const std::uint64_t count = natural.element_count();
+  const std::uint64_t step = copy_step / size;
+  std::vector<std::byte> piece(std::min(count, step) * size);
+  for (std::uint64_t at = 0; at < count; at += step) {
+    const Interval range{at, std::min(count, at + step)};
+    gather(source, boxes, mapping.get() + layout.data_offset, layout.coding, range, piece.data(),
+           r.definition.coding, Element{});
+    ACCRETE_CHECK(
+        r.writer->write_natural(natural, range, std::span(piece).first(range.length() * size)));
+  }
+  return {};
+}
+
+void IngestFile::give_back_slab() {
+  if (reserved_) cube_->growth().give_back(reserved_->slab);
+  reserved_.reset();
+}
+
+Status IngestFile::begin_direct(const FrameLayout& layout) {
+  if (layout.fortran_order) return stage();
+  bool has_layers = false;
+  {
+    MutexLock lock(cube_->commit_lock());
+    ACCRETE_TRY(has_layers, reserve(layout, false));
+    if (has_layers && reserved_->slab.has_gaps) {
+      give_back_slab();
+      has_layers = false;
+    }
+  }
+  if (!has_layers) return stage();
+  state_ = State::direct;
+  // What of the first bytes are elements already.
+  const std::string all = std::exchange(head_, {});
+  head_ = all.substr(0, layout.data_offset);
+  if (all.size() > layout.data_offset)
+    return write_direct(layout.data_offset, as_bytes(all).subspan(layout.data_offset));
+  return {};
+}
+
+Status IngestFile::stage() {
+  if (state_ == State::staged) return {};
+  if (!staging_.is_open()) {
+    ACCRETE_TRY(staging_, PosixFile::unnamed_in(cube_->directory()));
+  }
+  std::vector<std::byte> piece(std::min<std::uint64_t>(copy_step, size_));
+  for (std::uint64_t done = 0; done < size_; done += copy_step) {
+    const auto part = std::span(piece).first(std::min<std::uint64_t>(copy_step, size_ - done));
+    read_locked(done, part);
+    ACCRETE_CHECK(staging_.write(done, part));
+  }
+  ACCRETE_CHECK(staging_.truncate(size_));
+  if (reserved_ && !owns_frame_) {
+    MutexLock lock(cube_->commit_lock());
+    give_back_slab();
+  }
+  reserved_.reset();
+  head_.clear();
+  tail_.clear();
+  state_ = State::staged;
+  return {};
+}
+
+Status IngestFile::pump() {
+  Reservation& r = *reserved_;
+  const FrameLayout& layout = r.layout;
+  const std::size_t size = size_of(layout.coding.type);
+  if (r.slab.has_gaps) {
+    Element pad;
+    recode(pad.bytes.data(), r.definition.pad.bytes.data(), 1, native(layout.coding.type),
+           r.definition.coding);
+    ACCRETE_CHECK(fill_gaps(cube_->bricks(), r.slab, size, pad));
+  }
+  if (layout.fortran_order) return pump_transposed();
+  std::vector<std::byte> piece(std::min<std::uint64_t>(copy_step, layout.data_bytes));
+  for (std::uint64_t done = 0; done < layout.data_bytes; done += copy_step) {
+    const auto part =
+        std::span(piece).first(std::min<std::uint64_t>(copy_step, layout.data_bytes - done));
+    ACCRETE_TRY(const std::size_t n, staging_.read(layout.data_offset + done, part));
+    if (n != part.size()) return fail(std::errc::io_error, "the staging file ended early");
+    ACCRETE_CHECK(r.writer->write(done, part));
+  }
+  return {};
+}
+
+// ---- The rest ----
+
+std::uint64_t IngestFile::size() const {
+  MutexLock lock(lock_);
+  return size_;
+}
+
+void IngestFile::set_mtime(std::int64_t ns) {
+  MutexLock lock(lock_);
+  mtime_ns_ = ns;
+}
+
+void IngestFile::set_mode(std::uint32_t mode, std::uint32_t uid, std::uint32_t gid) {
+  MutexLock lock(lock_);
+  request_.mode = mode;
+  request_.uid = uid;
+  request_.gid = gid;
+}
+
+Status IngestFile::set_name(std::string name) {
+  ACCRETE_CHECK(check_frame_name(name, cube_->snapshot()->definition.letters));
+  MutexLock lock(lock_);
+  request_.name = std::move(name);
+  return {};
+}
+
+bool IngestFile::dirty() const {
+  MutexLock lock(lock_);
+  return dirty_;
+}
+
+bool IngestFile::empty() const {
+  MutexLock lock(lock_);
+  return size_ == 0;
+}
+
+std::optional<FrameId> IngestFile::committed() const {
+  MutexLock lock(lock_);
+  return committed_;
+}
+
+void IngestFile::refuse(const Error& error) {
+  refusal_ = error;
+  cube_->record({"refuse", request_.name, std::nullopt, error.number(), error.sentence});
+  end();
+}
+
+void IngestFile::abandon(const std::string& why) {
+  MutexLock lock(lock_);
+  if (!refusal_ && dirty_ && !why.empty()) {
+    cube_->record({"refuse", request_.name, std::nullopt,
+                   static_cast<int>(std::errc::invalid_argument), why});
+  }
+  if (!refusal_) refusal_ = fail(std::errc::invalid_argument, why.empty() ? "abandoned" : why);
+  end();
+}
+
+void IngestFile::end() {
+  if (ended_) return;
+  ended_ = true;
+  // The layers of a frame that was committed from here are the cube's.
+  if (reserved_ && !owns_frame_) {
+    MutexLock lock(cube_->commit_lock());
+    give_back_slab();
+  }
+  reserved_.reset();
+  staging_ = PosixFile();
+  state_ = State::refused;
+  head_.clear();
+  head_.shrink_to_fit();
+  tail_.clear();
+  cube_->ingest_ends();
+}
+
+Result<std::shared_ptr<Ingest>> CubeOnDisk::begin_ingest(IngestRequest request) {
+  ACCRETE_CHECK(writable());
+  ACCRETE_CHECK(check_frame_name(request.name, snapshot()->definition.letters));
+  return std::shared_ptr<Ingest>(
+      std::make_shared<IngestFile>(shared_from_this(), std::move(request)));
+}
+
+Status CubeOnDisk::rename_frame(std::string_view from, std::string_view to) {
+  ACCRETE_CHECK(check_frame_name(to, snapshot()->definition.letters));
+  MutexLock lock(commit_lock_);
+  const auto id = find_frame(from);
+  if (!id) return fail(std::errc::no_such_file_or_directory, "there is no frame of that name");
+  if (find_frame(to)) return fail(std::errc::file_exists, "there is a frame of that name already");
+  FrameRow row = *snapshot()->frames.find(*id);
+  const std::uint64_t heap_end = heap_->end();
+  ACCRETE_TRY(row.name, heap_->append(as_bytes(to)));
+  row.name_hash = checksum(as_bytes(to));
+  Delta delta;
+  delta.frames.push_back(row);
+  if (Status published = publish(delta); !published.ok()) {
+    heap_->rewind(heap_end);
+    return published;
+  }
+  history_->record({"rename", std::string(to), std::nullopt, 0, "was " + std::string(from)});
+  return {};
+}
+
+}  // namespace accrete

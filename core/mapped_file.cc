@@ -1,0 +1,33 @@
+#include "core/mapped_file.h"
+
+#include <algorithm>
+
+namespace accrete {
+
+namespace {
+constexpr std::uint64_t first_reserve = std::uint64_t{16} << 30;
+}
+
+Result<std::unique_ptr<MappedFile>> MappedFile::open(PosixFile file) {
+  ACCRETE_TRY(const std::uint64_t size, file.size());
+  auto mapped = std::unique_ptr<MappedFile>(new MappedFile(std::move(file)));
+  ACCRETE_CHECK(mapped->ensure(size));
+  return mapped;
+}
+
+std::shared_ptr<const std::byte> MappedFile::mapping() const {
+  MutexLock lock(mutex_);
+  return mapping_;
+}
+
+Status MappedFile::ensure(std::uint64_t length) {
+  MutexLock lock(mutex_);
+  if (mapping_ && length <= reserved_) return {};
+  std::uint64_t reserve = std::max(first_reserve, reserved_ * 2);
+  while (reserve < length) reserve *= 2;
+  ACCRETE_TRY(mapping_, map_shared(file_, reserve));
+  reserved_ = reserve;
+  return {};
+}
+
+}  // namespace accrete

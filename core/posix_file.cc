@@ -1,0 +1,204 @@
+#include "core/posix_file.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace accrete {
+
+namespace {
+
+template <class Call>
+auto retry(Call call) {
+  for (;;) {
+    const auto result = call();
+    if (result >= 0 || errno != EINTR) return result;
+  }
+}
+
+}  // namespace
+
+PosixFile::PosixFile(PosixFile&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), name_(std::move(other.name_)) {}
+
+PosixFile& PosixFile::operator=(PosixFile&& other) noexcept {
+  if (this != &other) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = std::exchange(other.fd_, -1);
+    name_ = std::move(other.name_);
+  }
+  return *this;
+}
+
+PosixFile::~PosixFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Error PosixFile::error(const char* call) const {
+  return fail_errno(errno, std::string(call) + " " + name_);
+}
+
+Result<PosixFile> PosixFile::open(const std::string& path, int flags, unsigned mode) {
+  const int fd = retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode); });
+  if (fd < 0) return fail_errno(errno, "open " + path);
+  return PosixFile(fd, path);
+}
+
+Result<PosixFile> PosixFile::open_at(const PosixFile& directory, const std::string& name, int flags,
+                                     unsigned mode) {
+  const int fd = retry([&] {
+    return ::openat(directory.fd_, name.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode);
+  });
+  if (fd < 0) return fail_errno(errno, "open " + name);
+  return PosixFile(fd, name);
+}
+
+Result<PosixFile> PosixFile::unnamed_in(const PosixFile& directory) {
+  int fd = retry([&] { return ::openat(directory.fd_, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); });
+  if (fd >= 0) return PosixFile(fd, "(staging file)");
+  if (errno != EOPNOTSUPP && errno != EISDIR) return fail_errno(errno, "open a staging file");
+  // A filesystem without O_TMPFILE: a name that is removed at once.
+  const std::string name = ".staging-" + std::to_string(::getpid()) + "-" +
+                           std::to_string(reinterpret_cast<std::uintptr_t>(&fd));
+  ACCRETE_TRY(PosixFile file, open_at(directory, name, O_RDWR | O_CREAT | O_EXCL, 0600));
+  ACCRETE_CHECK(unlink_at(directory, name, false));
+  file.name_ = "(staging file)";
+  return file;
+}
+
+Result<std::uint64_t> PosixFile::size() const {
+  struct stat status {};
+  if (::fstat(fd_, &status) != 0) return error("fstat");
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+Result<std::size_t> PosixFile::read(std::uint64_t offset, std::span<std::byte> target) const {
+  std::size_t done = 0;
+  while (done < target.size()) {
+    const ssize_t n = retry([&] {
+      return ::pread(fd_, target.data() + done, target.size() - done,
+                     static_cast<off_t>(offset + done));
+    });
+    if (n < 0) return error("read");
+    if (n == 0) break;
+    done += static_cast<std::size_t>(n);
+  }
+  return done;
+}
+
+Status PosixFile::write(std::uint64_t offset, std::span<const std::byte> bytes) const {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n = retry([&] {
+      return ::pwrite(fd_, bytes.data() + done, bytes.size() - done,
+                      static_cast<off_t>(offset + done));
+    });
+    if (n < 0) return error("write");
+    done += static_cast<std::size_t>(n);
+  }
+  return {};
+}
+
+Status PosixFile::truncate(std::uint64_t size) const {
+  if (retry([&] { return ::ftruncate(fd_, static_cast<off_t>(size)); }) != 0)
+    return error("truncate");
+  return {};
+}
+
+Status PosixFile::allocate(std::uint64_t offset, std::uint64_t length, bool extend) const {
+  if (length == 0) return {};
+  const int mode = extend ? 0 : FALLOC_FL_KEEP_SIZE;
+  if (retry([&] {
+        return ::fallocate(fd_, mode, static_cast<off_t>(offset), static_cast<off_t>(length));
+      }) == 0)
+    return {};
+  if (errno == EOPNOTSUPP) {  // no reservation there: the writes themselves will find the space
+    if (!extend) return {};
+    ACCRETE_TRY(const std::uint64_t old, size());
+    return old >= offset + length ? Status{} : truncate(offset + length);
+  }
+  const Error failed = error("allocate");
+  (void)punch(offset, length);  // some filesystems keep what they had got so far
+  return failed;
+}
+
+Status PosixFile::punch(std::uint64_t offset, std::uint64_t length) const {
+  if (length == 0) return {};
+  if (retry([&] {
+        return ::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           static_cast<off_t>(offset), static_cast<off_t>(length));
+      }) != 0)
+    return error("punch");
+  return {};
+}
+
+Status PosixFile::sync_data() const {
+  if (retry([&] { return ::fdatasync(fd_); }) != 0) return error("fdatasync");
+  return {};
+}
+
+Status PosixFile::sync_all() const {
+  if (retry([&] { return ::fsync(fd_); }) != 0) return error("fsync");
+  return {};
+}
+
+Status PosixFile::lock_exclusive() const {
+  if (retry([&] { return ::flock(fd_, LOCK_EX | LOCK_NB); }) != 0) {
+    if (errno == EWOULDBLOCK) return fail(std::errc::device_or_resource_busy, "locked by another");
+    return error("flock");
+  }
+  return {};
+}
+
+Status make_directory_at(const PosixFile& directory, const std::string& name, unsigned mode) {
+  if (::mkdirat(directory.fd(), name.c_str(), mode) != 0) return fail_errno(errno, "mkdir " + name);
+  return {};
+}
+
+Status rename_at(const PosixFile& directory, const std::string& from, const std::string& to,
+                 bool replace) {
+  const unsigned flags = replace ? 0 : RENAME_NOREPLACE;
+  if (::renameat2(directory.fd(), from.c_str(), directory.fd(), to.c_str(), flags) != 0)
+    return fail_errno(errno, "rename " + from + " to " + to);
+  return {};
+}
+
+Status unlink_at(const PosixFile& directory, const std::string& name, bool is_directory) {
+  if (::unlinkat(directory.fd(), name.c_str(), is_directory ? AT_REMOVEDIR : 0) != 0)
+    return fail_errno(errno, "remove " + name);
+  return {};
+}
+
+Result<std::vector<std::string>> list_directory(const PosixFile& directory) {
+  const int fd = ::openat(directory.fd(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return fail_errno(errno, "open " + directory.name());
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::fdopendir(fd), ::closedir);
+  if (!entries) {
+    ::close(fd);
+    return fail_errno(errno, "list " + directory.name());
+  }
+  std::vector<std::string> names;
+  for (errno = 0; const dirent* entry = ::readdir(entries.get()); errno = 0) {
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+  }
+  if (errno != 0) return fail_errno(errno, "list " + directory.name());
+  return names;
+}
+
+Result<std::shared_ptr<const std::byte>> map_shared(const PosixFile& file, std::uint64_t length) {
+  void* address = ::mmap(nullptr, length, PROT_READ, MAP_SHARED | MAP_NORESERVE, file.fd(), 0);
+  if (address == MAP_FAILED) return fail_errno(errno, "map " + file.name());
+  return std::shared_ptr<const std::byte>(static_cast<const std::byte*>(address),
+                                          [length](const std::byte* p) {
+                                            ::munmap(const_cast<std::byte*>(p), length);
+                                          });
+}
+
+}  // namespace accrete

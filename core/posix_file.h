@@ -1,0 +1,70 @@
+// Every system call with which core touches the store.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+
+namespace accrete {
+
+// An open file or directory, closed with the object. Reads and writes are whole or an error and
+// retry EINTR. Thread-safe but for moving. `what` in errors is the name it was opened by.
+class PosixFile {
+ public:
+  PosixFile() = default;
+  PosixFile(PosixFile&& other) noexcept;
+  PosixFile& operator=(PosixFile&& other) noexcept;
+  ~PosixFile();
+
+  // Symbolic links are never followed (O_NOFOLLOW), O_CLOEXEC always.
+  static Result<PosixFile> open(const std::string& path, int flags, unsigned mode = 0);
+  static Result<PosixFile> open_at(const PosixFile& directory, const std::string& name, int flags,
+                                   unsigned mode = 0);
+  // A file without a name, gone when closed.
+  static Result<PosixFile> unnamed_in(const PosixFile& directory);
+
+  bool is_open() const { return fd_ >= 0; }
+  int fd() const { return fd_; }
+  const std::string& name() const { return name_; }
+
+  Result<std::uint64_t> size() const;
+  // Short only at the end of the file.
+  Result<std::size_t> read(std::uint64_t offset, std::span<std::byte> target) const;
+  Status write(std::uint64_t offset, std::span<const std::byte> bytes) const;
+  Status truncate(std::uint64_t size) const;
+  // Blocks for a range, extending the size when `extend`; a failure leaves no new blocks behind
+  // beyond the old size.
+  Status allocate(std::uint64_t offset, std::uint64_t length, bool extend) const;
+  // Frees the blocks of a range; it reads as zeros afterwards.
+  Status punch(std::uint64_t offset, std::uint64_t length) const;
+  Status sync_data() const;   // fdatasync
+  Status sync_all() const;    // fsync, for directories too
+  // EBUSY when another open file holds the lock. Released with the last descriptor.
+  Status lock_exclusive() const;
+
+ private:
+  PosixFile(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+  Error error(const char* call) const;
+
+  int fd_ = -1;
+  std::string name_;
+};
+
+Status make_directory_at(const PosixFile& directory, const std::string& name, unsigned mode);
+Status rename_at(const PosixFile& directory, const std::string& from, const std::string& to,
+                 bool replace);
+Status unlink_at(const PosixFile& directory, const std::string& name, bool is_directory);
+// Names without "." and "..", unsorted.
+Result<std::vector<std::string>> list_directory(const PosixFile& directory);
+
+// A file mapped read-only; a length beyond its end is allowed (touching it there is SIGBUS).
+Result<std::shared_ptr<const std::byte>> map_shared(const PosixFile& file, std::uint64_t length);
+
+}  // namespace accrete

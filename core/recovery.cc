@@ -1,0 +1,214 @@
+// Opening a cube: the newest whole checkpoint, and of the journals behind it what holds.
+//
+// Why the result is right. The checkpoint is whole (its checksum says so) and durable before the
+// journal before it may go. Records are applied in order by the same apply() that published them.
+// Records that a mark vouches for, and their data, were on disk: if they are not whole now, that is
+// damage, and the cube opens read-only. For the others (the tail after the last mark) write order is
+// unknown: a record counts only if it is whole, what it refers to in the heap is whole, and the
+// elements of its frames have the checksums that it names; the first that fails ends the history,
+// since later records build on it. What was cut off leaves no trace: its heap bytes and its layers
+// lie where no row points, and are freed here.
+
+#include <fcntl.h>
+
+#include "core/cube_on_disk.h"
+#include "core/frame_sums.h"
+#include "core/row_codec.h"
+
+namespace accrete {
+
+namespace {
+
+struct ReadJournal {
+  std::string bytes;
+  JournalScan scan;
+};
+
+Result<ReadJournal> read_journal(const PosixFile& directory, std::uint64_t cube,
+                                 std::uint64_t generation) {
+  ACCRETE_TRY(const PosixFile file,
+              PosixFile::open_at(directory, journal_name(generation), O_RDONLY));
+  ACCRETE_TRY(const std::uint64_t size, file.size());
+  ReadJournal journal;
+  journal.bytes.resize(size);
+  ACCRETE_TRY(const std::size_t n,
+              file.read(0, std::as_writable_bytes(std::span(journal.bytes))));
+  journal.bytes.resize(n);
+  journal.scan = scan_journal(as_bytes(journal.bytes), cube, generation);
+  return journal;
+}
+
+std::vector<std::uint64_t> checkpoints(const std::vector<std::string>& names) {
+  constexpr std::string_view prefix = "checkpoint.";
+  std::vector<std::uint64_t> generations;
+  for (const std::string& name : names)
+    if (name.starts_with(prefix) && name != "checkpoint.new")
+      generations.push_back(std::strtoull(name.c_str() + prefix.size(), nullptr, 10));
+  std::sort(generations.rbegin(), generations.rend());
+  return generations;
+}
+
+// The whole content of the store that rows may refer to, while it is being checked.
+struct Content {
+  const HeapFile& heap;
+  std::shared_ptr<const std::byte> bricks;
+  std::uint64_t brick_bytes;
+};
+
+bool is_whole(const Snapshot& snapshot, const FrameRow& row, const Content& content) {
+  for (const HeapRef* ref : {&row.name, &row.prefix, &row.suffix, &row.runs, &row.sums})
+    if (!content.heap.read(*ref).ok()) return false;
+  const auto runs = content.heap.read(row.runs);
+  const auto sums = content.heap.read(row.sums);
+  const auto view = frame_view(row, as_bytes(*runs));
+  if (!view.ok()) return false;
+  const auto now = sum_frame(*view, snapshot.boxes, content.bricks.get(),
+                             snapshot.definition.coding, snapshot.pad_at_rest());
+  return sums_match(row, *sums, now);
+}
+
+// Do the boxes lie within the file, and the data of the delta's frames match?
+bool is_whole(const Snapshot& snapshot, const Delta& delta, const Content& content) {
+  for (const Box& box : delta.boxes)
+    if (box.file_offset > content.brick_bytes ||
+        box.byte_length() > content.brick_bytes - box.file_offset)
+      return false;
+  for (const FrameRow& row : delta.frames)
+    if (row.state == FrameState::live && !is_whole(snapshot, row, content)) return false;
+  return true;
+}
+
+std::uint64_t heap_end(const Snapshot& snapshot) {
+  std::uint64_t end = 0;
+  for (FrameId id = 1; id <= snapshot.frames.count(); ++id)
+    if (const auto row = snapshot.frames.find(id))
+      for (const HeapRef* ref : {&row->name, &row->prefix, &row->suffix, &row->runs, &row->sums})
+        end = std::max(end, ref->offset + ref->length);
+  return end;
+}
+
+}  // namespace
+
+Status CubeOnDisk::recover() {
+  MutexLock syncing(sync_lock_);
+  MutexLock lock(commit_lock_);
+  ACCRETE_TRY(const std::vector<std::string> names, list_directory(directory_));
+  std::string trouble;  // why the cube is damaged
+
+  Checkpoint checkpoint;
+  std::uint64_t generation = 0;
+  for (const std::uint64_t candidate : checkpoints(names)) {
+    auto loaded = load_checkpoint(directory_, candidate);
+    if (loaded.ok()) {
+      checkpoint = std::move(loaded).value();
+      generation = candidate;
+      break;
+    }
+    trouble = loaded.error().sentence;
+  }
+  if (generation == 0)
+    return fail(std::errc::io_error, trouble.empty() ? "the cube has no checkpoint" : trouble);
+  facts_ = checkpoint.facts;
+  checkpoint_generation_ = generation;
+  checkpoint_bytes_ = checkpoint.bytes;
+
+  // Everything in the heap and the brick file, before it is known which of it counts.
+  std::uint64_t heap_size = 0;
+  std::uint64_t brick_bytes = 0;
+  std::shared_ptr<const std::byte> bricks;
+  {
+    ACCRETE_TRY(const PosixFile file, PosixFile::open_at(directory_, "heap", O_RDONLY));
+    ACCRETE_TRY(heap_size, file.size());
+    ACCRETE_TRY(const PosixFile brick_file, PosixFile::open_at(directory_, "bricks", O_RDONLY));
+    ACCRETE_TRY(brick_bytes, brick_file.size());
+    if (brick_bytes > 0) {
+      ACCRETE_TRY(bricks, map_shared(brick_file, brick_bytes));
+    }
+  }
+  ACCRETE_TRY(const auto heap, HeapFile::open(directory_, heap_size, false));
+  const Content content{*heap, bricks, brick_bytes};
+
+  std::shared_ptr<const Snapshot> now = checkpoint.snapshot;
+  std::shared_ptr<const Snapshot> journal_start;
+  ReadJournal journal;
+  std::size_t kept = 0;
+  std::uint64_t sequence = facts_.sequence;
+  std::uint64_t chain = facts_.chain;
+  std::uint64_t journal_generation = 0;
+  std::uint64_t lost = 0;
+  durable_ = sequence;
+  for (std::uint64_t g = generation;; ++g) {
+    auto read = read_journal(directory_, facts_.cube, g);
+    if (!read.ok() || !read->scan.header_good || read->scan.start_sequence != sequence ||
+        read->scan.start_chain != chain) {
+      if (g == generation) trouble = "the journal of the newest checkpoint is missing or damaged";
+      break;
+    }
+    journal = std::move(read).value();
+    journal.scan = scan_journal(as_bytes(journal.bytes), facts_.cube, g);
+    journal_generation = g;
+    journal_start = now;
+    kept = 0;
+    for (const RecordView& record : journal.scan.records) {
+      const bool marked = kept < journal.scan.marked;
+      if (record.kind == RecordKind::delta) {
+        auto delta = decode_delta(record.body);
+        auto next = delta.ok() ? apply(*now, *delta)
+                               : Result<std::shared_ptr<const Snapshot>>(delta.error());
+        if (next.ok() && !marked && !is_whole(**next, *delta, content))
+          next = fail(std::errc::io_error, "the data of the last frames were not on disk yet");
+        if (!next.ok()) {
+          if (marked) trouble = next.error().sentence;
+          lost = journal.scan.records.size() - kept;
+          break;
+        }
+        now = std::move(next).value();
+        last_delta_ = record.sequence;
+      }
+      sequence = record.sequence;
+      chain = record.chain;
+      if (marked) durable_ = sequence;
+      ++kept;
+    }
+    if (journal.scan.corrupt) trouble = "the journal is damaged before its last mark";
+    if (kept < journal.scan.records.size() || !trouble.empty()) break;
+  }
+  if (!trouble.empty()) read_only_ = true;
+
+  ACCRETE_TRY(history_, History::open(directory_, true));
+  const bool clean = std::find(names.begin(), names.end(), clean_note) != names.end();
+  if (!read_only_) {
+    if (clean) ACCRETE_CHECK(unlink_at(directory_, clean_note, false));
+    ACCRETE_TRY(journal_, journal_generation == 0
+                              ? Journal::create(directory_, facts_.cube, generation, sequence, chain)
+                              : Journal::resume(directory_, facts_.cube, journal_generation,
+                                                journal.scan, kept));
+    if (journal_generation > generation) rotated_ = journal_start;
+  }
+  ACCRETE_TRY(heap_, HeapFile::open(directory_, read_only_ ? heap_size : heap_end(*now),
+                                    !read_only_));
+  std::vector<BrickFile::Range> used;
+  now->boxes.for_all([&](const Box& box) { used.push_back({box.file_offset, box.byte_length()}); });
+  ACCRETE_TRY(bricks_, BrickFile::open(directory_, std::move(used), !read_only_, !clean));
+  growth_.emplace(*bricks_);
+  growth_->restore(*now, !read_only_ && !clean);
+  durable_frames_ = now->frames.count();
+  set_snapshot(now);
+  index_names(*now);
+  if (!trouble.empty())
+    history_->record({"damage", "", std::nullopt, EIO, "the cube is read-only: " + trouble});
+  else if (lost > 0)
+    history_->record({"recover", "", std::nullopt, 0,
+                      std::to_string(lost) + " records after the last sync were not whole"});
+  return {};
+}
+
+Result<std::shared_ptr<CubeOnDisk>> CubeOnDisk::open(PosixFile directory, std::string name,
+                                                     const Limits& limits, SyncQueue& syncs) {
+  std::shared_ptr<CubeOnDisk> cube(
+      new CubeOnDisk(std::move(directory), std::move(name), limits, syncs));
+  ACCRETE_CHECK(cube->recover());
+  return cube;
+}
+
+}  // namespace accrete

@@ -1,0 +1,257 @@
+#include "core/row_codec.h"
+
+namespace accrete {
+
+namespace {
+
+Error damaged(const char* what) {
+  return fail(std::errc::invalid_argument, std::string("damaged ") + what);
+}
+
+void put(ByteWriter& out, const HeapRef& ref) {
+  out.put(ref.offset);
+  out.put(ref.length);
+  out.put(ref.sum);
+}
+
+HeapRef get_ref(ByteReader& in) {
+  HeapRef ref;
+  ref.offset = in.get<std::uint64_t>();
+  ref.length = in.get<std::uint64_t>();
+  ref.sum = in.get<std::uint64_t>();
+  return ref;
+}
+
+template <class T>
+void put(ByteWriter& out, const PerAxis<T>& values) {
+  for (std::size_t i = 0; i < max_rank; ++i) out.put(i < values.size() ? values[i] : T{});
+}
+
+template <class T>
+PerAxis<T> get_axes(ByteReader& in, std::size_t rank) {
+  PerAxis<T> values;
+  for (std::size_t i = 0; i < max_rank; ++i) {
+    const T value = in.get<T>();
+    if (i < rank) values.push_back(value);
+  }
+  return values;
+}
+
+std::uint8_t coding_flags(const Coding& coding) {
+  return static_cast<std::uint8_t>((coding.big_endian ? 1 : 0) | (coding.sign_flipped ? 2 : 0));
+}
+
+Coding make_coding(DType type, std::uint8_t flags) {
+  return Coding{type, (flags & 1) != 0, (flags & 2) != 0};
+}
+
+bool positive(const Shape& shape) {
+  for (const std::uint64_t extent : shape)
+    if (extent == 0) return false;
+  return true;
+}
+
+}  // namespace
+
+void encode(ByteWriter& out, const FrameRow& row) {
+  const FrameLayout& layout = row.layout;
+  out.put(row.id);
+  out.put(static_cast<std::uint8_t>(row.state));
+  out.put(static_cast<std::uint8_t>(layout.format));
+  out.put(static_cast<std::uint8_t>(layout.coding.type));
+  out.put(static_cast<std::uint8_t>(coding_flags(layout.coding) | (layout.fortran_order ? 4 : 0)));
+  out.put(row.grow_axis);
+  out.put(static_cast<std::uint8_t>(row.extent.size()));
+  out.put(static_cast<std::uint8_t>(layout.shape.size()));
+  out.put(std::uint8_t{0});
+  put(out, row.name);
+  out.put(row.name_hash);
+  put(out, row.prefix);
+  put(out, row.suffix);
+  put(out, row.runs);
+  put(out, row.sums);
+  out.put(row.first_sum);
+  out.put(row.digest[0]);
+  out.put(row.digest[1]);
+  out.put(layout.data_offset);
+  out.put(layout.data_bytes);
+  out.put(layout.least_bytes);
+  out.put(layout.full_bytes);
+  out.put(row.mtime_ns);
+  out.put(row.arrival_ns);
+  out.put(row.mode);
+  out.put(row.uid);
+  out.put(row.gid);
+  out.put(std::uint32_t{0});
+  put(out, row.first);
+  put(out, row.extent);
+  put(out, layout.shape);
+}
+
+Result<FrameRow> decode_frame(std::span<const std::byte> bytes) {
+  ByteReader in(bytes);
+  FrameRow row;
+  FrameLayout& layout = row.layout;
+  row.id = in.get<std::uint64_t>();
+  const auto state = in.get<std::uint8_t>();
+  const auto format = in.get<std::uint8_t>();
+  const auto type = dtype_from_number(in.get<std::uint8_t>());
+  const auto flags = in.get<std::uint8_t>();
+  row.grow_axis = in.get<std::uint8_t>();
+  const auto rank = in.get<std::uint8_t>();
+  const auto file_rank = in.get<std::uint8_t>();
+  in.get<std::uint8_t>();
+  row.name = get_ref(in);
+  row.name_hash = in.get<std::uint64_t>();
+  row.prefix = get_ref(in);
+  row.suffix = get_ref(in);
+  row.runs = get_ref(in);
+  row.sums = get_ref(in);
+  row.first_sum = in.get<std::uint64_t>();
+  row.digest = {in.get<std::uint64_t>(), in.get<std::uint64_t>()};
+  layout.data_offset = in.get<std::uint64_t>();
+  layout.data_bytes = in.get<std::uint64_t>();
+  layout.least_bytes = in.get<std::uint64_t>();
+  layout.full_bytes = in.get<std::uint64_t>();
+  row.mtime_ns = in.get<std::int64_t>();
+  row.arrival_ns = in.get<std::int64_t>();
+  row.mode = in.get<std::uint32_t>();
+  row.uid = in.get<std::uint32_t>();
+  row.gid = in.get<std::uint32_t>();
+  in.get<std::uint32_t>();
+  if (!in.good() || !type || rank == 0 || rank > max_rank || file_rank == 0 ||
+      file_rank > max_rank || row.grow_axis >= rank || state < 1 || state > 3 || format < 1 ||
+      format > 3)
+    return damaged("frame row");
+  row.state = static_cast<FrameState>(state);
+  layout.format = static_cast<FormatId>(format);
+  layout.coding = make_coding(*type, flags);
+  layout.fortran_order = (flags & 4) != 0;
+  row.first = get_axes<std::int64_t>(in, rank);
+  row.extent = get_axes<std::uint64_t>(in, rank);
+  layout.shape = get_axes<std::uint64_t>(in, file_rank);
+  if (!in.good() || !positive(row.extent) || !positive(layout.shape)) return damaged("frame row");
+  return row;
+}
+
+void encode(ByteWriter& out, const Box& box) {
+  out.put(box.id);
+  out.put(static_cast<std::uint32_t>(box.rank()));
+  out.put(static_cast<std::uint32_t>(box.layer_axis));
+  put(out, box.origin);
+  put(out, box.extent);
+  put(out, box.brick);
+  out.put(box.slot_layers);
+  out.put(box.written);
+  out.put(box.file_offset);
+  out.put(box.layer_pitch);
+}
+
+Result<Box> decode_box(std::span<const std::byte> bytes) {
+  ByteReader in(bytes);
+  Box box;
+  box.id = in.get<std::uint64_t>();
+  const auto rank = in.get<std::uint32_t>();
+  box.layer_axis = in.get<std::uint32_t>();
+  if (rank == 0 || rank > max_rank || box.layer_axis >= rank) return damaged("box row");
+  box.origin = get_axes<std::int64_t>(in, rank);
+  box.extent = get_axes<std::uint64_t>(in, rank);
+  box.brick = get_axes<std::uint64_t>(in, rank);
+  box.slot_layers = in.get<std::uint64_t>();
+  box.written = in.get<std::uint64_t>();
+  box.file_offset = in.get<std::uint64_t>();
+  box.layer_pitch = in.get<std::uint64_t>();
+  if (!in.good() || !positive(box.extent) || !positive(box.brick) || box.slot_layers == 0 ||
+      box.extent[box.layer_axis] % box.slot_layers != 0 || box.slots() > 64)
+    return damaged("box row");
+  return box;
+}
+
+void encode(ByteWriter& out, const Definition& d) {
+  out.put(static_cast<std::uint8_t>((d.defined ? 1 : 0) | (d.has_dtype ? 2 : 0) |
+                                    (d.sync_each_close ? 4 : 0)));
+  out.put(static_cast<std::uint8_t>(d.coding.type));
+  out.put(coding_flags(d.coding));
+  out.put(static_cast<std::uint8_t>(d.rank));
+  out.put_raw(as_text(d.pad.bytes));
+  out.put_text(d.pad_text);
+  out.put_text(d.letters);
+  out.put_text(d.grow);
+  out.put_text(d.formats);
+  out.put_text(d.header);
+}
+
+Result<Definition> decode_definition(ByteReader& in) {
+  Definition d;
+  const auto flags = in.get<std::uint8_t>();
+  const auto type = dtype_from_number(in.get<std::uint8_t>());
+  const auto coding = in.get<std::uint8_t>();
+  d.rank = in.get<std::uint8_t>();
+  const auto pad = in.get_raw(d.pad.bytes.size());
+  if (!in.good() || !type || d.rank > max_rank) return damaged("definition");
+  std::copy(pad.begin(), pad.end(), d.pad.bytes.begin());
+  d.defined = (flags & 1) != 0;
+  d.has_dtype = (flags & 2) != 0;
+  d.sync_each_close = (flags & 4) != 0;
+  d.coding = make_coding(*type, coding);
+  d.pad_text = in.get_text();
+  d.letters = in.get_text();
+  d.grow = in.get_text();
+  d.formats = in.get_text();
+  d.header = in.get_text();
+  if (!in.good() || (d.defined && (d.rank == 0 || d.letters.size() != d.rank)) ||
+      d.letters.size() > max_rank || d.grow.size() > 1)
+    return damaged("definition");
+  return d;
+}
+
+void encode(ByteWriter& out, const Delta& delta) {
+  out.put(static_cast<std::uint8_t>(delta.definition ? 1 : 0));
+  if (delta.definition) encode(out, *delta.definition);
+  out.put(static_cast<std::uint32_t>(delta.edits.size()));
+  for (const AxisEdit& edit : delta.edits) {
+    out.put(edit.axis);
+    out.put(static_cast<std::uint8_t>(edit.erase));
+    out.put(edit.at);
+    out.put(edit.run.first);
+    out.put(edit.run.length);
+  }
+  out.put(static_cast<std::uint32_t>(delta.boxes.size()));
+  for (const Box& box : delta.boxes) encode(out, box);
+  out.put(static_cast<std::uint32_t>(delta.removed_boxes.size()));
+  for (const std::uint64_t id : delta.removed_boxes) out.put(id);
+  out.put(static_cast<std::uint32_t>(delta.frames.size()));
+  for (const FrameRow& row : delta.frames) encode(out, row);
+}
+
+Result<Delta> decode_delta(std::span<const std::byte> bytes) {
+  ByteReader in(bytes);
+  Delta delta;
+  if (in.get<std::uint8_t>() != 0) {
+    ACCRETE_TRY(delta.definition, decode_definition(in));
+  }
+  // Counts need no bound of their own: each turn consumes bytes or stops.
+  for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
+    AxisEdit edit;
+    edit.axis = in.get<std::uint8_t>();
+    edit.erase = in.get<std::uint8_t>() != 0;
+    edit.at = in.get<std::uint64_t>();
+    edit.run.first = in.get<std::int64_t>();
+    edit.run.length = in.get<std::uint64_t>();
+    delta.edits.push_back(edit);
+  }
+  for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
+    ACCRETE_TRY(Box box, decode_box(in.get_raw(box_row_bytes)));
+    delta.boxes.push_back(box);
+  }
+  for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n)
+    delta.removed_boxes.push_back(in.get<std::uint64_t>());
+  for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
+    ACCRETE_TRY(FrameRow row, decode_frame(in.get_raw(frame_row_bytes)));
+    delta.frames.push_back(row);
+  }
+  if (!in.good() || in.remaining() != 0) return damaged("journal record");
+  return delta;
+}
+
+}  // namespace accrete

@@ -1,0 +1,189 @@
+#include "core/snapshot.h"
+
+#include "core/row_codec.h"
+
+namespace accrete {
+
+namespace {
+
+Error contradiction(const std::string& what) {
+  return fail(std::errc::invalid_argument, "the journal contradicts itself: " + what);
+}
+
+using Places = PersistentSequence<Snapshot::Place>;
+
+// Index of the first place that is not before (axis, first).
+std::size_t place_index(const Places& places, std::size_t axis, std::int64_t first) {
+  return places.partition_point([&](const Snapshot::Place& p) {
+    return p.axis != axis ? p.axis < axis : p.first < first;
+  });
+}
+
+Places without(const Places& places, const FrameRow& row) {
+  const std::size_t i = place_index(places, row.grow_axis, row.first[row.grow_axis]);
+  if (i == places.size() || places.at(i).id != row.id) return places;
+  return places.erase(i);
+}
+
+Places with(const Places& places, const FrameRow& row) {
+  const std::int64_t first = row.first[row.grow_axis];
+  const std::size_t i = place_index(places, row.grow_axis, first);
+  return places.insert(i, {row.grow_axis, first, row.id});
+}
+
+Status edit_axes(Snapshot& next, const std::vector<AxisEdit>& edits) {
+  for (const AxisEdit& edit : edits) {
+    if (edit.axis >= next.axes.size()) return contradiction("an edit of an unknown axis");
+    Axis& axis = next.axes[edit.axis];
+    if (edit.at > axis.extent() ||
+        (edit.erase && edit.run.length > axis.extent() - edit.at))
+      return contradiction("an edit beyond an axis");
+    if (edit.erase) {
+      ACCRETE_TRY(axis, axis.erase({edit.at, edit.at + edit.run.length}));
+    } else {
+      ACCRETE_TRY(axis, axis.insert(edit.at, edit.run));
+    }
+  }
+  return {};
+}
+
+Status put_frame(Snapshot& next, const FrameRow& row) {
+  if (row.id == 0 || row.id > next.frames.count() + 1) return contradiction("a frame out of order");
+  if (row.extent.size() != next.axes.size()) return contradiction("a frame of another rank");
+  if (const auto old = next.frames.find(row.id); old && old->state == FrameState::live)
+    next.places = without(next.places, *old);
+  next.frames = next.frames.put(row);
+  if (row.state == FrameState::live) {
+    next.places = with(next.places, row);
+    if (row.id > next.newest) next.newest = row.id;
+  } else if (row.id == next.newest) {
+    for (FrameId id = row.id; --id > 0;)
+      if (const auto older = next.frames.find(id); older->state == FrameState::live) {
+        next.newest = id;
+        return {};
+      }
+    next.newest = 0;
+  }
+  return {};
+}
+
+}  // namespace
+
+std::optional<FrameRow> FrameTable::find(FrameId id) const {
+  if (id == 0 || id > count_) return std::nullopt;
+  const std::size_t i =
+      changed_.partition_point([id](const auto& row) { return row->id < id; });
+  if (i < changed_.size() && changed_.at(i)->id == id) return *changed_.at(i);
+  if (id > base_count_) return std::nullopt;
+  auto row = decode_frame({base_.get() + (id - 1) * frame_row_bytes, frame_row_bytes});
+  if (!row.ok()) return std::nullopt;
+  return std::move(row).value();
+}
+
+FrameTable FrameTable::put(const FrameRow& row) const {
+  FrameTable next = *this;
+  auto shared = std::make_shared<const FrameRow>(row);
+  const std::size_t i =
+      changed_.partition_point([&](const auto& other) { return other->id < row.id; });
+  const bool there = i < changed_.size() && changed_.at(i)->id == row.id;
+  next.changed_ =
+      there ? changed_.replace(i, std::move(shared)) : changed_.insert(i, std::move(shared));
+  next.count_ = std::max(count_, row.id);
+  return next;
+}
+
+FrameTable FrameTable::rebased(std::shared_ptr<const std::byte> rows,
+                               const FrameTable& written) const {
+  FrameTable next(std::move(rows), written.count());
+  next.count_ = count_;
+  std::vector<std::shared_ptr<const FrameRow>> since;
+  std::size_t i = 0;
+  changed_.for_range(0, changed_.size(), [&](const std::shared_ptr<const FrameRow>& row) {
+    while (i < written.changed_.size() && written.changed_.at(i)->id < row->id) ++i;
+    if (i == written.changed_.size() || written.changed_.at(i) != row) since.push_back(row);
+  });
+  next.changed_ = decltype(changed_)::from_vector(std::move(since));
+  return next;
+}
+
+Shape Snapshot::shape() const {
+  Shape shape;
+  for (const Axis& axis : axes) shape.push_back(axis.extent());
+  return shape;
+}
+
+std::optional<FrameRow> Snapshot::frame_at(std::size_t axis, std::int64_t physical) const {
+  // The last place that begins at or before the coordinate.
+  std::size_t i = place_index(places, axis, physical);
+  if (i == places.size() || places.at(i).axis != axis || places.at(i).first != physical) {
+    if (i == 0) return std::nullopt;
+    --i;
+  }
+  const Place& place = places.at(i);
+  if (place.axis != axis || place.first > physical) return std::nullopt;
+  auto row = frames.find(place.id);
+  if (!row || physical - row->first[axis] >= static_cast<std::int64_t>(row->extent[axis]))
+    return std::nullopt;
+  return row;
+}
+
+std::size_t Snapshot::grow_axis() const {
+  const std::size_t named =
+      definition.grow.empty() ? std::string::npos : definition.letters.find(definition.grow);
+  return named == std::string::npos ? definition.rank - 1 : named;
+}
+
+Element Snapshot::pad_at_rest() const {
+  Element pad;
+  const DType type = definition.coding.type;
+  recode(pad.bytes.data(), definition.pad.bytes.data(), 1, native(type), definition.coding);
+  return pad;
+}
+
+Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delta& delta) {
+  auto next = std::make_shared<Snapshot>(before);
+  ++next->generation;
+  if (delta.definition) {
+    next->definition = *delta.definition;
+    const std::size_t rank = next->definition.defined ? next->definition.rank : 0;
+    if (rank != next->axes.size()) next->axes = PerAxis<Axis>(rank);
+  }
+  ACCRETE_CHECK(edit_axes(*next, delta.edits));
+  for (const Box& box : delta.boxes) {
+    if (box.rank() != next->axes.size()) return contradiction("a box of another rank");
+    ACCRETE_TRY(next->boxes, next->boxes.put(box));
+  }
+  for (const std::uint64_t id : delta.removed_boxes) next->boxes = next->boxes.remove(id);
+  for (const FrameRow& row : delta.frames) ACCRETE_CHECK(put_frame(*next, row));
+  return std::shared_ptr<const Snapshot>(std::move(next));
+}
+
+Result<View> frame_view(const FrameRow& row, std::span<const std::byte> runs) {
+  const std::size_t rank = row.extent.size();
+  PerAxis<Axis> axes;
+  PerAxis<ViewAxis> spanned;
+  ByteReader in(runs);
+  for (std::size_t a = 0; a < rank; ++a) {
+    std::vector<Run> pieces;
+    if (runs.empty()) {
+      pieces.push_back({row.first[a], row.extent[a]});
+    } else {
+      for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
+        const auto first = in.get<std::int64_t>();
+        pieces.push_back({first, in.get<std::uint64_t>()});
+      }
+    }
+    ACCRETE_TRY(Axis axis, Axis::from_runs(pieces));
+    if (axis.extent() != row.extent[a])
+      return fail(std::errc::io_error, "a frame's runs contradict its extents");
+    axes.push_back(std::move(axis));
+  }
+  if (!in.good()) return fail(std::errc::io_error, "a frame's runs are damaged");
+  for (std::size_t d = 0; d < rank; ++d) {
+    const std::size_t a = row.layout.fortran_order ? rank - 1 - d : d;
+    spanned.push_back({a, {0, row.extent[a]}});
+  }
+  return View::make(axes, spanned, Shape(rank));
+}
+
+}  // namespace accrete

@@ -1,0 +1,151 @@
+#include "fs/content.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "core/linearize.h"
+
+namespace accrete {
+
+namespace {
+
+constexpr std::size_t page = 4096;
+// Linux takes at most 1024 pieces in a reply; some are for the protocol's header, head and tail.
+constexpr std::size_t most_runs = 1000;
+// Below this length of a run a copy is cheaper than one more piece.
+constexpr std::size_t least_run_bytes = 1024;
+
+// Page-aligned memory that a thread uses again and again: replies out of it are copied several
+// times faster by the kernel than those from odd addresses.
+class Buffer {
+ public:
+  std::byte* room(std::size_t bytes) {
+    if (bytes > size_) {
+      size_ = (bytes + page - 1) / page * page;
+      memory_.reset();
+      memory_.reset(static_cast<std::byte*>(std::aligned_alloc(page, size_)));
+      if (memory_ == nullptr) {
+        size_ = 0;
+        throw std::bad_alloc();
+      }
+    }
+    return memory_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<std::byte, Free> memory_;
+  std::size_t size_ = 0;
+};
+
+thread_local Buffer reply_buffer;
+thread_local Buffer native_buffer;
+
+// Pieces of a reply, in order.
+using Pieces = std::vector<iovec>;
+
+void add(Pieces& pieces, const void* bytes, std::size_t size) {
+  if (size != 0) pieces.push_back({const_cast<void*>(bytes), size});
+}
+
+// A range of bytes among the elements, and the elements that hold them.
+struct ElementRange {
+  ElementRange(std::uint64_t begin, std::uint64_t end, std::uint64_t width)
+      : elements{begin / width, (end + width - 1) / width},
+        skip(static_cast<std::size_t>(begin % width)),
+        bytes(static_cast<std::size_t>(end - begin)) {}
+
+  Interval elements;
+  std::size_t skip;  // bytes of the first element that are not asked for
+  std::size_t bytes;
+};
+
+// False when there are too many pieces to be worth it.
+bool add_from_mapping(Pieces& pieces, const Shown& shown, const ElementRange& range,
+                      std::size_t width) {
+  std::vector<StreamRun> runs;
+  const std::size_t most = std::min(most_runs, range.bytes / least_run_bytes + 8);
+  if (!collect_runs(*shown.content.view, shown.pinned->boxes, width, Slots::written, range.elements,
+                    most, runs))
+    return false;
+  std::uint64_t pad_elements = 0;
+  for (const StreamRun& run : runs)
+    if (run.is_pad) pad_elements = std::max(pad_elements, run.length);
+  std::byte* pad = nullptr;
+  if (pad_elements != 0) {  // all runs of pad can share one
+    pad = reply_buffer.room(static_cast<std::size_t>(pad_elements) * width);
+    fill(pad, static_cast<std::size_t>(pad_elements), shown.pinned->pad_at_rest(),
+         shown.content.coding.type);
+  }
+  std::size_t skip = range.skip;
+  std::size_t left = range.bytes;
+  for (const StreamRun& run : runs) {
+    const std::byte* from = run.is_pad ? pad : shown.pinned.mapping.get() + run.file_offset;
+    const std::size_t bytes = std::min(static_cast<std::size_t>(run.length) * width - skip, left);
+    add(pieces, from + skip, bytes);
+    left -= bytes;
+    skip = 0;
+  }
+  return true;
+}
+
+Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::uint64_t begin,
+                    std::uint64_t end) {
+  const Content& content = shown.content;
+  const auto width = static_cast<std::size_t>(content.bytes_per_element);
+  const ElementRange range(begin, end, width);
+  const auto count = static_cast<std::size_t>(range.elements.length());
+  if (content.printer == nullptr) {
+    if (content.coding == shown.pinned->definition.coding &&
+        add_from_mapping(pieces, shown, range, width))
+      return {};
+    std::byte* buffer = reply_buffer.room(count * width);
+    ACCRETE_CHECK(cube.read(shown.pinned, *content.view, range.elements, buffer, content.coding));
+    add(pieces, buffer + range.skip, range.bytes);
+    return {};
+  }
+  const DType type = content.coding.type;
+  std::byte* elements = native_buffer.room(count * size_of(type));
+  ACCRETE_CHECK(cube.read(shown.pinned, *content.view, range.elements, elements, native(type)));
+  std::byte* text = reply_buffer.room(count * width);
+  content.printer->print(elements, count, type, reinterpret_cast<char*>(text));
+  add(pieces, text + range.skip, range.bytes);
+  return {};
+}
+
+}  // namespace
+
+void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::string_view tail,
+                 std::uint64_t offset, std::size_t size) {
+  const Content& content = shown.content;
+  const std::uint64_t total = content.total();
+  const std::uint64_t begin = std::min(offset, total);
+  const std::uint64_t end = begin + std::min<std::uint64_t>(size, total - begin);
+  const std::uint64_t head = content.head.size();
+  const std::uint64_t tail_at = content.tail_offset();
+  Pieces pieces;
+  if (begin < head)
+    add(pieces, content.head.data() + begin, static_cast<std::size_t>(std::min(end, head) - begin));
+  const std::uint64_t first = std::max(begin, head);
+  const std::uint64_t last = std::min(end, tail_at);
+  if (first < last) {
+    if (const Status done = add_elements(pieces, cube, shown, first - head, last - head);
+        !done.ok())
+      return reply.error(done.error());
+  }
+  if (end > tail_at) {
+    const std::uint64_t from = std::max(begin, tail_at);
+    add(pieces, tail.data() + (from - tail_at), static_cast<std::size_t>(end - from));
+  }
+  if (pieces.empty()) return reply.bytes(std::string_view());
+  reply.pieces(pieces);
+}
+
+}  // namespace accrete

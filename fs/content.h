@@ -1,0 +1,40 @@
+// The bytes of a file that is made of a head, elements of a cube, and a tail.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/cube.h"
+#include "fs/reply.h"
+
+namespace accrete {
+
+struct Content {
+  std::string head;
+  std::optional<View> view;         // whose elements; nothing where there are none
+  Coding coding;                    // of the elements as the file has them
+  const Format* printer = nullptr;  // makes text of them; nothing: they are binary
+  std::uint64_t elements = 0;
+  std::uint64_t bytes_per_element = 1;
+  std::uint64_t tail_bytes = 0;
+  char tail_fill = '\0';  // of views
+
+  std::uint64_t tail_offset() const { return head.size() + elements * bytes_per_element; }
+  std::uint64_t total() const { return tail_offset() + tail_bytes; }
+};
+
+// Content as of a snapshot; what an open file shows until it shows a newer one.
+struct Shown {
+  Pinned pinned;
+  Content content;
+};
+
+// Answers a read of [offset, offset + size), cut at the end. Elements go straight from the mapping
+// into the reply where the file has them as they are at rest and in few pieces, else through a
+// buffer of this thread. `tail`: the whole tail, or anything when the range does not reach it.
+void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::string_view tail,
+                 std::uint64_t offset, std::size_t size);
+
+}  // namespace accrete

@@ -1,0 +1,146 @@
+#include "fs/frame_file.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "fs/holders.h"
+
+namespace accrete {
+
+void FrameFile::attach(std::shared_ptr<DoorFile> incoming) {
+  incoming->add_description();
+  MutexLock lock(mutex_);
+  incoming_ = std::move(incoming);
+}
+
+Status FrameFile::load() {
+  ACCRETE_TRY(Shown shown, node_->show());
+  MutexLock lock(mutex_);
+  shown_ = std::make_shared<const Shown>(std::move(shown));
+  return {};
+}
+
+std::shared_ptr<DoorFile> FrameFile::incoming() const {
+  MutexLock lock(mutex_);
+  return incoming_;
+}
+
+Status FrameFile::replace(const Door& door) {
+  ACCRETE_TRY(const FrameRow row, node_->row());
+  ACCRETE_TRY(
+      std::shared_ptr<DoorFile> incoming,
+      DoorFile::begin(state(), door, state().cube().frame_name(row), row.mode, row.uid, row.gid));
+  attach(std::move(incoming));
+  return {};
+}
+
+OpenFile::Manner FrameFile::manner() const {
+  if (writes_) return {true, false};
+  if (incoming() != nullptr) return {true, true};
+  return state().tree().reading_manner();
+}
+
+std::shared_ptr<const Shown> FrameFile::current() {
+  Pinned newest = state().cube().pin();
+  MutexLock lock(mutex_);
+  if (newest->generation > shown_->pinned->generation) {
+    const std::optional<FrameRow> row = newest->frames.find(node_->id_);
+    if (row && row->state == FrameState::live)
+      shown_ = std::make_shared<const Shown>(Shown{std::move(newest), shown_->content});
+  }
+  return shown_;
+}
+
+Result<std::shared_ptr<const std::string>> FrameFile::tail() {
+  {
+    MutexLock lock(mutex_);
+    if (tail_ != nullptr) return tail_;
+  }
+  ACCRETE_TRY(const FrameRow row, node_->row());
+  ACCRETE_TRY(std::string text, state().cube().frame_suffix(row));
+  MutexLock lock(mutex_);
+  text.resize(static_cast<std::size_t>(shown_->content.tail_bytes));
+  tail_ = std::make_shared<const std::string>(std::move(text));
+  return tail_;
+}
+
+void FrameFile::read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) {
+  if (const std::shared_ptr<DoorFile> file = incoming()) {
+    std::string buffer(size, '\0');
+    const Result<std::size_t> got =
+        file->read(offset, std::as_writable_bytes(std::span<char>(buffer)));
+    if (!got.ok()) return reply.error(got.error());
+    return reply.bytes(std::string_view(buffer).substr(0, *got));
+  }
+  if (fills_cache) {
+    node_->has_pages_ = true;
+    if (!watched_.exchange(true)) state().watch(node_);
+  }
+  const std::shared_ptr<const Shown> shown = current();
+  std::string_view tail_text;
+  std::shared_ptr<const std::string> tail_kept;
+  if (shown->content.tail_bytes != 0 && offset + size > shown->content.tail_offset()) {
+    const Result<std::shared_ptr<const std::string>> tail = this->tail();
+    if (!tail.ok()) return reply.error(tail.error());
+    tail_kept = *tail;
+    tail_text = *tail_kept;
+  }
+  reply_range(std::move(reply), state().cube(), *shown, tail_text, offset, size);
+}
+
+void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
+                      bool append) {
+  const std::shared_ptr<DoorFile> file = incoming();
+  if (file == nullptr) {
+    const Result<FrameRow> row = node_->row();
+    state().cube().record({"refuse", row.ok() ? state().cube().frame_name(*row) : "", std::nullopt,
+                           EROFS,
+                           "a frame in the cube is not changed in place; write it anew under its "
+                           "name"});
+    return reply.error(EROFS);
+  }
+  const Status status = file->write(offset, bytes, append);
+  if (!status.ok()) return reply.error(status.error());
+  reply.written(bytes.size());
+}
+
+void FrameFile::flush(Reply reply, const Caller& caller) {
+  const std::shared_ptr<DoorFile> file = writes_ ? incoming() : nullptr;
+  if (file == nullptr) return reply.ok();
+  const DoorFile::Outcome outcome = file->close([&] {
+    const std::array<std::uint64_t, 2> inos{
+        node_->ino(), node_->staging_ino_ ? node_->staging_ino_ : node_->ino()};
+    return is_held(caller.pid, inos);
+  });
+  if (!outcome.committed) return reply.status(outcome.status);
+  if (node_->incoming() == file) node_->finish(*outcome.committed);
+  answer_commit(node_->state_, outcome.contents_changed, state().tree().later(std::move(reply)));
+}
+
+void FrameFile::sync(Reply reply) {
+  const std::shared_ptr<DoorFile> file = incoming();
+  if (file != nullptr && !file->committed()) return reply.ok();  // nothing of it is in the cube
+  const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
+  state().cube().sync([later](const Status& status) { later->status(status); });
+}
+
+void FrameFile::release() {
+  if (watched_) state().unwatch(*node_);
+  if (writes_) {
+    MutexLock lock(node_->mutex_);
+    std::erase(node_->writers_, this);
+  }
+  const std::shared_ptr<DoorFile> file = incoming();
+  if (file == nullptr) return;
+  const DoorFile::Departure departure = file->drop_description();
+  const bool is_own = node_->incoming() == file;
+  if (departure.outcome.committed) {
+    if (is_own) node_->finish(*departure.outcome.committed);
+    state().tree().publisher().announce(node_->state_, departure.outcome.contents_changed, nullptr);
+  }
+  if (is_own && departure.discarded) node_->vanish();
+  if (is_own && departure.was_last) node_->let_go(*file);
+}
+
+}  // namespace accrete

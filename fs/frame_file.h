@@ -1,0 +1,50 @@
+// An open frame file (frame_node.h), from open to release.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "fs/frame_node.h"
+
+namespace accrete {
+
+// Shows a committed frame, or an incoming file where it is attached to one.
+class FrameFile : public OpenFile {
+ public:
+  FrameFile(std::shared_ptr<FrameNode> node, bool writes, const Caller& opener)
+      : node_(std::move(node)), writes_(writes), opener_(opener) {}
+
+  // ---- Before use ----
+  void attach(std::shared_ptr<DoorFile> incoming) EXCLUDES(mutex_);
+  Status load() EXCLUDES(mutex_);
+
+  Manner manner() const override;
+  void read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) override;
+  void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
+             bool append) override;
+  void flush(Reply reply, const Caller& caller) override;
+  void sync(Reply reply) override;
+  void release() override;
+
+  std::shared_ptr<DoorFile> incoming() const EXCLUDES(mutex_);
+  bool opened_by(const Caller& caller) const { return opener_.pid == caller.pid; }
+  // What is written from now on becomes a frame of the same name.
+  Status replace(const Door& door) EXCLUDES(mutex_);
+
+ private:
+  CubeState& state() const { return *node_->state_; }
+  std::shared_ptr<const Shown> current() EXCLUDES(mutex_);
+  Result<std::shared_ptr<const std::string>> tail() EXCLUDES(mutex_);
+
+  const std::shared_ptr<FrameNode> node_;
+  const bool writes_;
+  const Caller opener_;
+  std::atomic<bool> watched_ = false;
+  mutable Mutex mutex_;
+  std::shared_ptr<DoorFile> incoming_ GUARDED_BY(mutex_);
+  std::shared_ptr<const Shown> shown_ GUARDED_BY(mutex_);
+  std::shared_ptr<const std::string> tail_ GUARDED_BY(mutex_);
+};
+
+}  // namespace accrete

@@ -1,0 +1,172 @@
+#include "fs/frame_node.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "fs/frame_file.h"
+
+namespace accrete {
+
+namespace {
+
+std::atomic<std::uint64_t> next_staging = 0;
+
+Identity staging_identity(std::uint64_t cube_uid) {
+  return Identity(NodeKind::staging).add(cube_uid).add(next_staging.fetch_add(1));
+}
+
+}  // namespace
+
+Identity frame_identity(std::uint64_t cube_uid, FrameId id) {
+  return Identity(NodeKind::frame).add(cube_uid).add(id);
+}
+
+FrameNode::FrameNode(std::shared_ptr<CubeState> state, FrameId id)
+    : Node(frame_identity(state->cube().uid(), id)), state_(std::move(state)), id_(id) {}
+
+FrameNode::FrameNode(std::shared_ptr<CubeState> state, std::shared_ptr<DoorFile> incoming,
+                     CubeState::StagingName name)
+    : Node(staging_identity(state->cube().uid())),
+      state_(std::move(state)),
+      staging_ino_(ino()),
+      incoming_(std::move(incoming)),
+      staging_name_(std::move(name)) {}
+
+bool FrameNode::trimmable() const {
+  return incoming() == nullptr;
+}
+
+std::shared_ptr<DoorFile> FrameNode::incoming() const {
+  MutexLock lock(mutex_);
+  return incoming_;
+}
+
+void FrameNode::set_door(const Door& door) {
+  MutexLock lock(mutex_);
+  door_ = door;
+}
+
+void FrameNode::set_staging_name(CubeState::StagingName name) {
+  MutexLock lock(mutex_);
+  staging_name_ = std::move(name);
+}
+
+void FrameNode::finish(FrameId id) {
+  id_ = id;
+  state_->tree().nodes().rename(*this, frame_identity(state_->cube().uid(), id));
+  vanish();
+}
+
+void FrameNode::vanish() {
+  CubeState::StagingName name;
+  {
+    MutexLock lock(mutex_);
+    name = staging_name_;
+  }
+  state_->remove_staging(name, *this);
+}
+
+void FrameNode::let_go(const DoorFile& incoming) {
+  MutexLock lock(mutex_);
+  if (incoming_.get() == &incoming && id_ != 0) incoming_ = nullptr;
+}
+
+Result<FrameRow> FrameNode::row() const {
+  const FrameId id = id_;
+  const Pinned pinned = state_->cube().pin();
+  if (id != 0)
+    if (std::optional<FrameRow> row = pinned->frames.find(id)) return *std::move(row);
+  return fail(std::errc::no_such_file_or_directory, "there is no such frame any more");
+}
+
+Result<Shown> FrameNode::show() const {
+  ACCRETE_TRY(const FrameRow row, this->row());
+  Content content;
+  ACCRETE_TRY(content.head, state_->cube().frame_prefix(row));
+  ACCRETE_TRY(content.view, state_->cube().frame_view(row));
+  content.coding = row.layout.coding;
+  content.bytes_per_element = size_of(row.layout.coding.type);
+  content.elements = row.layout.data_bytes / content.bytes_per_element;
+  content.tail_bytes = row.suffix.length;
+  return Shown{state_->cube().pin(), std::move(content)};
+}
+
+Result<struct stat> FrameNode::attributes() {
+  struct stat attributes = state_->tree().file_attributes(0, 0, true);
+  {
+    MutexLock lock(mutex_);
+    if (incoming_ != nullptr && (id_ == 0 || incoming_->ingest().dirty())) {
+      incoming_->fill(attributes);
+      return attributes;
+    }
+  }
+  ACCRETE_TRY(const FrameRow row, this->row());
+  attributes.st_mode = S_IFREG | (row.mode & 07777);
+  attributes.st_uid = row.uid;
+  attributes.st_gid = row.gid;
+  set_size(attributes, row.prefix.length + row.layout.data_bytes + row.suffix.length);
+  set_times(attributes, row.mtime_ns);
+  return attributes;
+}
+
+std::shared_ptr<DoorFile> FrameNode::written_by(const AttributeChange& change) const {
+  for (FrameFile* file : writers_)
+    if (file == change.file) return file->incoming();
+  for (FrameFile* file : writers_)
+    if (file->opened_by(change.caller) && file->incoming() != nullptr) return file->incoming();
+  return incoming_;
+}
+
+Status FrameNode::change_attributes(const AttributeChange& change) {
+  std::shared_ptr<DoorFile> file;
+  {
+    MutexLock lock(mutex_);
+    file = written_by(change);
+    if (change.size && file == nullptr) {
+      // The truncation of an open with O_TRUNC, or a truncation in place.
+      const auto undecided = std::find_if(writers_.rbegin(), writers_.rend(), [&](FrameFile* f) {
+        return f == change.file || (change.file == nullptr && f->opened_by(change.caller));
+      });
+      if (*change.size != 0 || undecided == writers_.rend())
+        return fail(std::errc::read_only_file_system,
+                    "a frame in the cube is not truncated; write it anew under its name");
+      return (*undecided)->replace(door_);
+    }
+  }
+  if (change.size) ACCRETE_CHECK(file->truncate(*change.size));
+  const std::optional<FrameId> committed =
+      file == nullptr ? std::optional<FrameId>(id_) : file->committed();
+  if (file != nullptr) {
+    if (change.mtime_ns) file->set_mtime(*change.mtime_ns);
+    if (change.mode || change.uid || change.gid)
+      file->set_mode(change.mode, change.uid, change.gid);
+  }
+  if (committed && (change.mtime_ns || change.mode || change.uid || change.gid)) {
+    std::optional<std::uint32_t> mode = change.mode;
+    if (mode) *mode &= 07777;
+    return state_->cube().set_frame_attributes(*committed, change.mtime_ns, mode, change.uid,
+                                               change.gid);
+  }
+  return {};
+}
+
+std::optional<CacheNotice> FrameNode::after_commit(bool contents_changed) {
+  if (!contents_changed || !has_pages_) return std::nullopt;
+  return CacheNotice{number(), 0};
+}
+
+Result<std::unique_ptr<OpenFile>> FrameNode::open(int flags, const Caller& caller) {
+  auto file = std::make_unique<FrameFile>(std::static_pointer_cast<FrameNode>(shared_from_this()),
+                                          opens_for_writing(flags), caller);
+  MutexLock lock(mutex_);
+  // A second writer of a frame that is complete writes a new one.
+  if (incoming_ != nullptr && (id_ == 0 || !opens_for_writing(flags))) {
+    file->attach(incoming_);
+  } else {
+    ACCRETE_CHECK(file->load());
+  }
+  if (opens_for_writing(flags)) writers_.push_back(file.get());
+  return std::unique_ptr<OpenFile>(std::move(file));
+}
+
+}  // namespace accrete

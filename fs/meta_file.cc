@@ -1,0 +1,115 @@
+#include "fs/meta_file.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace accrete {
+
+namespace {
+
+// Text as it was at the open.
+class TextFile : public OpenFile {
+ public:
+  explicit TextFile(std::string text) : text_(std::move(text)) {}
+
+  void read(Reply reply, std::uint64_t offset, std::size_t size, bool) override {
+    const std::size_t from =
+        static_cast<std::size_t>(std::min<std::uint64_t>(offset, text_.size()));
+    reply.bytes(std::string_view(text_).substr(from, size));
+  }
+
+ private:
+  const std::string text_;
+};
+
+class PropertyFile : public TextFile {
+ public:
+  PropertyFile(std::shared_ptr<CubeState> state, std::string name, std::string text)
+      : TextFile(std::move(text)), state_(std::move(state)), name_(std::move(name)) {}
+
+  void write(Reply reply, std::uint64_t, std::span<const std::byte> bytes, bool) override {
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    const Status status = state_->cube().set_property(name_, text);
+    if (status.ok()) return reply.written(bytes.size());
+    state_->cube().record({"refuse", "meta/" + name_, std::nullopt, status.error().number(),
+                           status.error().sentence});
+    reply.error(status.error());
+  }
+
+ private:
+  const std::shared_ptr<CubeState> state_;
+  const std::string name_;
+};
+
+class HistoryFile : public OpenFile {
+ public:
+  explicit HistoryFile(std::shared_ptr<CubeState> state) : state_(std::move(state)) {}
+
+  void read(Reply reply, std::uint64_t offset, std::size_t size, bool) override {
+    std::string buffer(size, '\0');
+    const Result<std::size_t> got =
+        state_->cube().read_history(offset, std::as_writable_bytes(std::span<char>(buffer)));
+    if (!got.ok()) return reply.error(got.error());
+    reply.bytes(std::string_view(buffer).substr(0, *got));
+  }
+
+ private:
+  const std::shared_ptr<CubeState> state_;
+};
+
+Error only_to_read(std::string_view name) {
+  return fail(std::errc::operation_not_permitted, std::string(name) + " can only be read");
+}
+
+}  // namespace
+
+PropertyNode::PropertyNode(std::shared_ptr<CubeState> state, std::string_view name)
+    : Node(identity(state->cube().uid(), name)), state_(std::move(state)), name_(name) {}
+
+Result<struct stat> PropertyNode::attributes() {
+  ACCRETE_TRY(const std::string text, state_->cube().property(name_));
+  return state_->tree().file_attributes(text.size(), state_->cube().changed_ns(),
+                                        Cube::is_settable(name_));
+}
+
+Status PropertyNode::change_attributes(const AttributeChange& change) {
+  if (!Cube::is_settable(name_)) return only_to_read("meta/" + name_);
+  if (change.size.value_or(0) != 0 || change.mode || change.uid || change.gid)
+    return fail(std::errc::operation_not_permitted,
+                "meta/" + name_ + " takes a text by write() and nothing else");
+  return {};
+}
+
+Result<std::unique_ptr<OpenFile>> PropertyNode::open(int flags, const Caller&) {
+  if (opens_for_writing(flags) && !Cube::is_settable(name_)) return only_to_read("meta/" + name_);
+  ACCRETE_TRY(std::string text, state_->cube().property(name_));
+  return std::unique_ptr<OpenFile>(std::make_unique<PropertyFile>(state_, name_, std::move(text)));
+}
+
+HistoryNode::HistoryNode(std::shared_ptr<CubeState> state)
+    : Node(identity(state->cube().uid())), state_(std::move(state)) {}
+
+Result<struct stat> HistoryNode::attributes() {
+  return state_->tree().file_attributes(state_->cube().history_size(), state_->cube().changed_ns(),
+                                        false);
+}
+
+Result<std::unique_ptr<OpenFile>> HistoryNode::open(int flags, const Caller&) {
+  if (opens_for_writing(flags)) return only_to_read("history");
+  return std::unique_ptr<OpenFile>(std::make_unique<HistoryFile>(state_));
+}
+
+LastErrorNode::LastErrorNode(std::shared_ptr<CubeState> state)
+    : Node(identity(state->cube().uid())), state_(std::move(state)) {}
+
+Result<struct stat> LastErrorNode::attributes() {
+  return state_->tree().file_attributes(state_->cube().last_error().size(),
+                                        state_->cube().changed_ns(), false);
+}
+
+Result<std::unique_ptr<OpenFile>> LastErrorNode::open(int flags, const Caller&) {
+  if (opens_for_writing(flags)) return only_to_read("last-error");
+  return std::unique_ptr<OpenFile>(std::make_unique<TextFile>(state_->cube().last_error()));
+}
+
+}  // namespace accrete

@@ -1,0 +1,106 @@
+#include "fs/node_table.h"
+
+namespace accrete {
+
+namespace {
+constexpr std::uint32_t root_slot = 1;
+}  // namespace
+
+NodeTable::NodeTable(std::shared_ptr<Node> root) {
+  slots_.resize(root_slot + 1);
+  root->number_ = NodeNumber{root_slot, 0}.number();
+  by_key_.emplace(root->key_, root_slot);
+  slots_[root_slot].lookups = 1;
+  slots_[root_slot].node = std::move(root);
+}
+
+std::shared_ptr<Node> NodeTable::find(std::uint64_t number) const {
+  const NodeNumber wanted = NodeNumber::from(number);
+  MutexLock lock(mutex_);
+  if (wanted.slot >= slots_.size()) return nullptr;
+  const Slot& slot = slots_[wanted.slot];
+  return slot.generation == wanted.generation ? slot.node : nullptr;
+}
+
+std::shared_ptr<Node> NodeTable::enter(std::shared_ptr<Node> node, std::uint64_t parent,
+                                       std::string_view name) {
+  MutexLock lock(mutex_);
+  const auto [at, fresh] = by_key_.try_emplace(node->key_, 0);
+  if (fresh) {
+    if (free_.empty()) {
+      free_.push_back(static_cast<std::uint32_t>(slots_.size()));
+      slots_.emplace_back();
+    }
+    at->second = free_.back();
+    free_.pop_back();
+    Slot& slot = slots_[at->second];
+    node->number_ = NodeNumber{at->second, slot.generation}.number();
+    slot.node = std::move(node);
+  }
+  Slot& slot = slots_[at->second];
+  if (at->second != root_slot) {
+    ++slot.lookups;
+    slot.found_as.parent = parent;
+    slot.found_as.name = name;
+  }
+  return slot.node;
+}
+
+std::shared_ptr<Node> NodeTable::known(std::shared_ptr<Node> node) const {
+  MutexLock lock(mutex_);
+  const auto at = by_key_.find(node->key_);
+  return at == by_key_.end() ? node : slots_[at->second].node;
+}
+
+void NodeTable::forget(std::uint64_t number, std::uint64_t lookups) {
+  const NodeNumber wanted = NodeNumber::from(number);
+  std::shared_ptr<Node> last;  // destroyed after the lock
+  MutexLock lock(mutex_);
+  if (wanted.slot == root_slot || wanted.slot >= slots_.size()) return;
+  Slot& slot = slots_[wanted.slot];
+  if (slot.node == nullptr || slot.generation != wanted.generation) return;
+  slot.lookups -= lookups < slot.lookups ? lookups : slot.lookups;
+  if (slot.lookups != 0) return;
+  const auto at = by_key_.find(slot.node->key_);
+  if (at != by_key_.end() && at->second == wanted.slot) by_key_.erase(at);
+  slot.node->number_ = 0;
+  last = std::move(slot.node);
+  slot.node = nullptr;
+  slot.found_as = {};
+  ++slot.generation;
+  free_.push_back(wanted.slot);
+}
+
+void NodeTable::rename(Node& node, const Identity& identity) {
+  MutexLock lock(mutex_);
+  const std::uint32_t slot = NodeNumber::from(node.number_).slot;
+  const auto at = by_key_.find(node.key_);
+  const bool owns_key = slot != 0 && at != by_key_.end() && at->second == slot;
+  if (slot != 0 && !by_key_.try_emplace(identity.key(), slot).second) {
+    node.ino_ = identity.ino();
+    return;
+  }
+  if (owns_key) by_key_.erase(at);
+  node.key_ = identity.key();
+  node.ino_ = identity.ino();
+}
+
+std::size_t NodeTable::size() const {
+  MutexLock lock(mutex_);
+  return slots_.size() - 1 - free_.size();
+}
+
+std::vector<NodeTable::Name> NodeTable::idle_names(std::size_t most) {
+  std::vector<Name> names;
+  MutexLock lock(mutex_);
+  for (std::size_t seen = 0; seen < slots_.size() && names.size() < most; ++seen) {
+    hand_ = hand_ + 1 < slots_.size() ? hand_ + 1 : 0;
+    const Slot& slot = slots_[hand_];
+    if (hand_ > root_slot && slot.node != nullptr && slot.node->opens == 0 &&
+        slot.node->trimmable())
+      names.push_back(slot.found_as);
+  }
+  return names;
+}
+
+}  // namespace accrete

@@ -1,0 +1,71 @@
+// All inodes that the kernel knows.
+//
+// The kernel counts every reply that names an inode (LOOKUP, CREATE, MKDIR, …) and later gives the
+// counts back by FORGET; until then the number must keep its meaning. A node without look-ups
+// leaves the table; its slot is used again under the next generation.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/mutex.h"
+#include "fs/node.h"
+
+namespace accrete {
+
+// Thread-safe.
+class NodeTable {
+ public:
+  // The root stays for ever, as number 1.
+  explicit NodeTable(std::shared_ptr<Node> root);
+
+  // The node of a number that the kernel holds; nothing for one that it does not.
+  std::shared_ptr<Node> find(std::uint64_t number) const EXCLUDES(mutex_);
+
+  // Counts one look-up of `node`, or of the one with the same identity that is here already; that
+  // one is returned and has a number. `parent`, `name`: where it was found.
+  std::shared_ptr<Node> enter(std::shared_ptr<Node> node, std::uint64_t parent,
+                              std::string_view name) EXCLUDES(mutex_);
+
+  // The node with the identity of `node` that is here, or `node` itself.
+  std::shared_ptr<Node> known(std::shared_ptr<Node> node) const EXCLUDES(mutex_);
+
+  // Takes look-ups back.
+  void forget(std::uint64_t number, std::uint64_t lookups) EXCLUDES(mutex_);
+
+  // Gives a node another identity under the same number. When another node has that identity
+  // already both stay, each with its own number.
+  void rename(Node& node, const Identity& identity) EXCLUDES(mutex_);
+
+  // How many nodes there are, the root included.
+  std::size_t size() const EXCLUDES(mutex_);
+
+  // A name by which the kernel knows a node.
+  struct Name {
+    std::uint64_t parent = 0;
+    std::string name;
+  };
+  // Up to `most` names of trimmable nodes that are not open, going round the table from call to
+  // call.
+  std::vector<Name> idle_names(std::size_t most) EXCLUDES(mutex_);
+
+ private:
+  struct Slot {
+    std::shared_ptr<Node> node;  // nothing: free
+    std::uint32_t generation = 0;
+    std::uint64_t lookups = 0;
+    Name found_as;
+  };
+
+  mutable Mutex mutex_;
+  std::vector<Slot> slots_ GUARDED_BY(mutex_);  // slot 0 is never used
+  std::vector<std::uint32_t> free_ GUARDED_BY(mutex_);
+  std::unordered_map<std::string, std::uint32_t> by_key_ GUARDED_BY(mutex_);
+  std::size_t hand_ GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace accrete

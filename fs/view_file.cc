@@ -1,0 +1,283 @@
+#include "fs/view_file.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace accrete {
+
+namespace {
+
+constexpr std::uint64_t to_the_end = ~std::uint64_t{0};
+constexpr std::uint64_t page = 4096;
+
+std::string letters_of(const View& view, const Definition& definition) {
+  std::string letters;
+  for (std::size_t d = 0; d < view.rank(); ++d)
+    letters += definition.letters[view.dimension(d).axis];
+  return letters;
+}
+
+// Spanned axes whole and in natural order.
+bool is_plain(const View& view) {
+  for (std::size_t d = 0; d < view.rank(); ++d) {
+    const ViewAxis& dimension = view.dimension(d);
+    if (d > 0 && dimension.axis < view.dimension(d - 1).axis) return false;
+    if (dimension.range != Interval{0, view.axis(dimension.axis).extent()}) return false;
+  }
+  return true;
+}
+
+// The frame that gave the fixed index of the axis which that frame grew.
+std::optional<FrameRow> frame_of(const Snapshot& snapshot, const View& view) {
+  for (std::size_t axis = 0; axis < view.cube_rank(); ++axis) {
+    if (view.dimension_of(axis) != view.rank()) continue;
+    if (std::optional<FrameRow> row = snapshot.frame_at(axis, view.fixed_coordinate(axis)))
+      return row;
+  }
+  return std::nullopt;
+}
+
+bool shows_cube_header(const View& view) {
+  return view.rank() == view.cube_rank() && is_plain(view);
+}
+
+std::vector<std::string> cards_of(const Cube& cube, const Snapshot& snapshot, const View& view) {
+  std::vector<std::string> cards;
+  if (shows_cube_header(view)) {
+    const std::string& header = snapshot.definition.header;
+    for (std::size_t at = 0; at + 80 <= header.size(); at += 80)
+      cards.push_back(header.substr(at, 80));
+  } else if (view.rank() >= 2 && is_plain(view)) {
+    if (const std::optional<FrameRow> row = frame_of(snapshot, view))
+      cards = cube.frame_cards(*row);
+  }
+  return cards;
+}
+
+// The same view where its slowest axis ends now; nothing when what it shows is not a part of that.
+std::optional<View> extended(const View& view, const PerAxis<Axis>& axes) {
+  if (axes.size() != view.cube_rank()) return std::nullopt;
+  PerAxis<ViewAxis> spanned;
+  for (std::size_t d = 0; d < view.rank(); ++d) spanned.push_back(view.dimension(d));
+  spanned.back().range.end = axes[spanned.back().axis].extent();
+  Shape fixed(axes.size());
+  for (std::size_t axis = 0; axis < axes.size(); ++axis) {
+    if (view.dimension_of(axis) != view.rank()) continue;
+    const std::optional<std::uint64_t> index = axes[axis].logical(view.fixed_coordinate(axis));
+    if (!index) return std::nullopt;
+    fixed[axis] = *index;
+  }
+  Result<View> longer = View::make(axes, spanned, fixed);
+  if (!longer.ok() || !view.is_prefix_of(*longer)) return std::nullopt;
+  return *std::move(longer);
+}
+
+// True when a newer snapshot has everything that the view shows (so that the older may go).
+bool is_served_by(const View& view, const Snapshot& snapshot) {
+  if (snapshot.axes.size() != view.cube_rank()) return false;
+  for (std::size_t axis = 0; axis < view.cube_rank(); ++axis) {
+    const bool same = view.dimension_of(axis) == view.rank()
+                          ? snapshot.axes[axis].logical(view.fixed_coordinate(axis)).has_value()
+                          : snapshot.axes[axis].epoch() == view.axis(axis).epoch();
+    if (!same) return false;
+  }
+  return true;
+}
+
+Error read_only_view() {
+  return fail(std::errc::read_only_file_system, "views can only be read");
+}
+
+}  // namespace
+
+Result<ViewMeaning> ViewMeaning::of(const Snapshot& snapshot, const PerAxis<std::size_t>& spanned,
+                                    const std::vector<AxisTerm>& terms, const Format& file_format) {
+  ACCRETE_TRY(View view, resolve_view(snapshot.axes, spanned, terms));
+  if (!file_format.can_show(snapshot.definition.coding.type, view.rank()))
+    return fail(std::errc::no_such_file_or_directory,
+                "the format cannot show this type or number of axes");
+  bool extends = file_format.can_extend();
+  for (const AxisTerm& term : terms)
+    if (term.is_range && term.axis == spanned.back() && term.end) extends = false;
+  return ViewMeaning{std::move(view), &file_format, extends};
+}
+
+Coords fixed_coordinates(const View& view) {
+  Coords fixed(view.cube_rank());
+  for (std::size_t axis = 0; axis < view.cube_rank(); ++axis)
+    if (view.dimension_of(axis) == view.rank()) fixed[axis] = view.fixed_coordinate(axis);
+  return fixed;
+}
+
+Identity view_identity(std::uint64_t cube_uid, const Snapshot& snapshot, const ViewMeaning& meaning,
+                       const Coords& fixed) {
+  const View& view = meaning.view;
+  Identity identity(NodeKind::view);
+  identity.add(cube_uid).add(static_cast<std::uint64_t>(meaning.file_format->id()));
+  identity.add(std::uint64_t{view.rank()});
+  for (std::size_t d = 0; d < view.rank(); ++d) {
+    const ViewAxis& dimension = view.dimension(d);
+    identity.add(std::uint64_t{dimension.axis}).add(view.axis(dimension.axis).epoch());
+    identity.add(dimension.range.begin);
+    identity.add(meaning.extends && d + 1 == view.rank() ? to_the_end : dimension.range.end);
+  }
+  for (std::size_t axis = 0; axis < view.cube_rank(); ++axis)
+    if (view.dimension_of(axis) == view.rank())
+      identity.add(static_cast<std::uint64_t>(fixed[axis]));
+  if (meaning.file_format->id() == FormatId::fits && shows_cube_header(view))
+    identity.add(Identity::hash(snapshot.definition.header));
+  return identity;
+}
+
+ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, ViewMeaning meaning)
+    : Node(view_identity(state->cube().uid(), snapshot, meaning, fixed_coordinates(meaning.view))),
+      state_(std::move(state)),
+      format_(*meaning.file_format),
+      extends_(meaning.extends),
+      view_(std::move(meaning.view)),
+      generation_(snapshot.generation),
+      mtime_ns_(state_->cube().changed_ns()),
+      told_elements_(view_.element_count()) {}
+
+View ViewNode::view_in(const Snapshot& snapshot) {
+  MutexLock lock(mutex_);
+  if (extends_ && snapshot.generation > generation_) {
+    if (std::optional<View> longer = extended(view_, snapshot.axes)) {
+      if (longer->element_count() != view_.element_count()) mtime_ns_ = state_->cube().changed_ns();
+      view_ = *std::move(longer);
+    }
+    generation_ = snapshot.generation;
+  }
+  return view_;
+}
+
+Shown ViewNode::show(Pinned pinned, View view) const {
+  Content content;
+  const DType type = pinned->definition.coding.type;
+  ViewFacts facts;
+  facts.type = type;
+  facts.shape = view.shape();
+  if (format_.id() == FormatId::fits)
+    facts.cards = cards_of(state_->cube(), *pinned.snapshot, view);
+  facts.axis_letters = letters_of(view, pinned->definition);
+  FileFace face = format_.face(facts);
+  content.head = std::move(face.header);
+  content.elements = face.elements;
+  content.bytes_per_element = face.bytes_per_element;
+  content.tail_bytes = face.trailer;
+  content.tail_fill = face.trailer_fill;
+  content.coding = format_.is_binary() ? format_.coding(type) : native(type);
+  content.printer = format_.is_binary() ? nullptr : &format_;
+  content.view = std::move(view);
+  return {std::move(pinned), std::move(content)};
+}
+
+Result<struct stat> ViewNode::attributes() {
+  std::uint64_t size = size_;
+  if (extends_ || size == 0) {
+    Pinned pinned = state_->cube().pin();
+    View view = view_in(*pinned.snapshot);
+    size = show(std::move(pinned), std::move(view)).content.total();
+    size_ = size;
+  }
+  MutexLock lock(mutex_);
+  return state_->tree().file_attributes(size, mtime_ns_, true);
+}
+
+Status ViewNode::change_attributes(const AttributeChange& change) {
+  if (change.size) return read_only_view();
+  return fail(std::errc::operation_not_permitted, "a view has no mode, owner or times of its own");
+}
+
+ExtendedAttributes ViewNode::extended_attributes() {
+  const Pinned pinned = state_->cube().pin();
+  const View view = view_in(*pinned.snapshot);
+  ExtendedAttributes attributes{
+      {"user.accrete.shape", to_string(view.shape())},
+      {"user.accrete.dtype", std::string(name_of(pinned->definition.coding.type))},
+      {"user.accrete.axes", letters_of(view, pinned->definition)}};
+  if (const std::optional<FrameRow> row = frame_of(*pinned.snapshot, view))
+    attributes.emplace_back("user.accrete.frame", state_->cube().frame_name(*row));
+  return attributes;
+}
+
+std::optional<CacheNotice> ViewNode::after_commit(bool contents_changed) {
+  if (contents_changed && has_pages_) return CacheNotice{number(), 0};
+  if (!extends_) return std::nullopt;
+  Pinned pinned = state_->cube().pin();
+  const View view = view_in(*pinned.snapshot);
+  const std::uint64_t width = show(std::move(pinned), view).content.bytes_per_element;
+  MutexLock lock(mutex_);
+  const std::uint64_t before = std::exchange(told_elements_, view.element_count());
+  if (before == told_elements_) return std::nullopt;
+  const std::uint64_t tail_page = before * width / page * page;
+  return CacheNotice{number(), has_pages_ ? static_cast<std::int64_t>(tail_page) : -1};
+}
+
+// An open view. Shows the newest snapshot that has all of it; so it follows growth where its inode
+// does, and keeps what it shows when that is taken away.
+class OpenView : public OpenFile {
+ public:
+  OpenView(std::shared_ptr<ViewNode> node, Shown shown)
+      : node_(std::move(node)),
+        generation_(shown.pinned->generation),
+        shown_(std::make_shared<const Shown>(std::move(shown))) {
+    if (node_->extends_) watch();
+  }
+
+  Manner manner() const override { return node_->state_->tree().reading_manner(); }
+
+  void read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) override {
+    if (fills_cache) {
+      node_->has_pages_ = true;
+      watch();
+    }
+    const std::shared_ptr<const Shown> shown = current();
+    const std::string tail(static_cast<std::size_t>(shown->content.tail_bytes),
+                           shown->content.tail_fill);
+    reply_range(std::move(reply), node_->state_->cube(), *shown, tail, offset, size);
+  }
+
+  void release() override {
+    if (watched_) node_->state_->unwatch(*node_);
+  }
+
+ private:
+  void watch() {
+    if (!watched_.exchange(true)) node_->state_->watch(node_);
+  }
+
+  std::shared_ptr<const Shown> current() EXCLUDES(mutex_) {
+    Pinned newest = node_->state_->cube().pin();
+    MutexLock lock(mutex_);
+    if (newest->generation <= generation_) return shown_;
+    generation_ = newest->generation;
+    const View& view = *shown_->content.view;
+    if (!is_served_by(view, *newest.snapshot)) return shown_;
+    if (node_->extends_) {
+      View longer = node_->view_in(*newest.snapshot);
+      shown_ = std::make_shared<const Shown>(node_->show(std::move(newest), std::move(longer)));
+    } else {
+      shown_ = std::make_shared<const Shown>(Shown{std::move(newest), shown_->content});
+    }
+    return shown_;
+  }
+
+  const std::shared_ptr<ViewNode> node_;
+  std::atomic<bool> watched_ = false;
+  mutable Mutex mutex_;
+  std::uint64_t generation_ GUARDED_BY(mutex_);
+  std::shared_ptr<const Shown> shown_ GUARDED_BY(mutex_);
+};
+
+Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller&) {
+  if (opens_for_writing(flags)) return read_only_view();
+  Pinned pinned = state_->cube().pin();
+  View view = view_in(*pinned.snapshot);
+  return std::unique_ptr<OpenFile>(
+      std::make_unique<OpenView>(std::static_pointer_cast<ViewNode>(shared_from_this()),
+                                 show(std::move(pinned), std::move(view))));
+}
+
+}  // namespace accrete

@@ -1,0 +1,73 @@
+// A view as a file: slices/AXES/…/NAME.FORMAT and cube.FORMAT.
+//
+// The map from bytes to elements of an inode never changes; it may only be extended at its end. So
+// an identity is made of what the bytes mean (format, order of axes, physical coordinates) and not
+// of a name: a name that means something else after a growth has a new identity and so a new inode,
+// while the old one goes on showing what it showed. Raw and text views that reach to the end of
+// their slowest axis leave its extent out of their identity: they are extended.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/view_name.h"
+#include "fs/content.h"
+#include "fs/node.h"
+#include "fs/tree.h"
+
+namespace accrete {
+
+// What a name means in a snapshot.
+struct ViewMeaning {
+  View view;
+  const Format* file_format = nullptr;
+  bool extends = false;  // the end moves with the end of the slowest axis
+
+  // ENOENT when the name does not resolve or the format cannot show it.
+  static Result<ViewMeaning> of(const Snapshot& snapshot, const PerAxis<std::size_t>& spanned,
+                                const std::vector<AxisTerm>& terms, const Format& file_format);
+};
+
+Coords fixed_coordinates(const View& view);
+
+// `fixed` stands for the view's own fixed coordinates (so that a listing needs one view only).
+Identity view_identity(std::uint64_t cube_uid, const Snapshot& snapshot, const ViewMeaning& meaning,
+                       const Coords& fixed);
+
+class ViewNode : public Node, public Watched {
+ public:
+  ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, ViewMeaning meaning);
+
+  Result<struct stat> attributes() override;
+  double attribute_timeout() const override { return extends_ ? 0 : for_ever; }
+  Status change_attributes(const AttributeChange& change) override;
+  ExtendedAttributes extended_attributes() override;
+  std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
+  Result<std::unique_ptr<OpenFile>> open(int flags, const Caller& caller) override;
+  bool trimmable() const override { return true; }
+
+  std::optional<CacheNotice> after_commit(bool contents_changed) override;
+
+ private:
+  friend class OpenView;
+
+  // The view as far as it reaches in that snapshot.
+  View view_in(const Snapshot& snapshot) EXCLUDES(mutex_);
+  Shown show(Pinned pinned, View view) const;
+
+  const std::shared_ptr<CubeState> state_;
+  const Format& format_;
+  const bool extends_;
+  std::atomic<bool> has_pages_ = false;  // the kernel was given bytes that it keeps
+  std::atomic<std::uint64_t> size_ = 0;  // of files that do not extend, once known
+  mutable Mutex mutex_;
+  View view_ GUARDED_BY(mutex_);
+  std::uint64_t generation_ GUARDED_BY(mutex_);  // view_ is as of this one
+  std::int64_t mtime_ns_ GUARDED_BY(mutex_);
+  std::uint64_t told_elements_ GUARDED_BY(mutex_);  // as of the last notice
+};
+
+}  // namespace accrete

@@ -1,0 +1,498 @@
+"""The ways in which programs write files into a door, good and bad."""
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+import mounted
+import numpy as np
+from astropy.io import fits
+from frames import (assert_same, fits_bytes, generator, npy_bytes, random_array, read_fits,
+                    write_fits, write_series)
+from mounted import (Mounted, errno_of, fails, last_error, meta, run, scaled, shape_of, shell,
+                     temporary_directory)
+
+NY, NX = 24, 36
+
+
+class DoorTest(unittest.TestCase):
+    """One mount for all tests of a class, a fresh cube for each."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.context = Mounted()
+        cls.m = cls.context.__enter__()
+        cls.addClassCleanup(lambda: cls.context.__exit__(None, None, None))
+
+    def setUp(self):
+        self.directory = temporary_directory()
+        self.base = self.directory.__enter__()
+        self.addCleanup(self.directory.__exit__, None, None, None)
+        self.cube = self.m.cube(self.id().rsplit(".", 1)[1])
+        self.door = self.cube / "append"
+        self.rng = generator()
+        self.frames = []
+
+    def frame(self):
+        return random_array(self.rng, (NY, NX), "float32")
+
+    def expect(self, *frames):
+        """The cube is exactly these frames."""
+        self.frames.extend(frames)
+        if self.frames:
+            self.assertEqual(shape_of(self.cube), [NX, NY, len(self.frames)])
+            assert_same(np.load(self.cube / "cube.npy"), np.stack(self.frames))
+
+    def define(self):
+        frame = self.frame()
+        (self.door / "first.fits").write_bytes(fits_bytes(frame))
+        self.expect(frame)
+
+
+class Writing(DoorTest):
+    def test_in_order_in_pieces_of_any_size(self):
+        for size in (1, 7, 512, 2880, 5000, 1 << 20):
+            frame = self.frame()
+            data = fits_bytes(frame)
+            with open(self.door / f"by{size}.fits", "wb", buffering=0) as file:
+                for at in range(0, len(data), size):
+                    file.write(data[at: at + size])
+            self.assertEqual((self.door / f"by{size}.fits").read_bytes(), data)
+            self.expect(frame)
+
+    def test_out_of_order(self):
+        for turn in range(10):
+            frame = self.frame()
+            data = fits_bytes(frame) if turn % 2 else npy_bytes(frame)
+            cuts = sorted(self.rng.choice(len(data), 6, replace=False).tolist()) + [len(data)]
+            pieces = list(zip([0] + cuts[:-1], cuts))
+            file = os.open(self.door / f"frame{turn}", os.O_RDWR | os.O_CREAT)
+            for i in self.rng.permutation(len(pieces)):
+                begin, end = pieces[i]
+                os.pwrite(file, data[begin:end], begin)
+                self.assertEqual(os.pread(file, end - begin, begin), data[begin:end])
+            os.close(file)
+            self.expect(frame)
+
+    def test_backwards(self):
+        frame = self.frame()
+        data = fits_bytes(frame)
+        file = os.open(self.door / "backwards.fits", os.O_WRONLY | os.O_CREAT)
+        for at in reversed(range(0, len(data), 1000)):
+            os.pwrite(file, data[at: at + 1000], at)
+        os.close(file)
+        self.expect(frame)
+
+    def test_header_rewritten_at_the_end(self):
+        """A program that knows the image's height only at the end."""
+        for defined in (False, True):
+            with self.subTest(defined=defined):
+                frame = self.frame()
+                data = fits_bytes(frame)
+                wrong = data.replace(f"NAXIS2  = {NY:>20}".encode(), f"NAXIS2  = {1:>20}".encode())
+                with open(self.door / f"late{defined}.fits", "wb", buffering=0) as file:
+                    file.write(wrong)
+                    file.seek(0)
+                    file.write(data[:2880])
+                self.expect(frame)
+                self.assertEqual((self.door / f"late{defined}.fits").read_bytes(), data)
+
+    def test_keyword_rewritten_at_the_end(self):
+        frame = self.frame()
+        data = fits_bytes(frame, ["EXPTIME =                 1.0"])
+        final = data.replace(b"1.0", b"2.5", 1)
+        with open(self.door / "late.fits", "wb", buffering=0) as file:
+            file.write(data)
+            file.seek(0)
+            file.write(final[:2880])
+        self.expect(frame)
+        self.assertEqual(fits.getheader(self.cube / "slices/xy/z0.fits")["EXPTIME"], 2.5)
+
+    def test_descriptor_shared_by_several_programs(self):
+        frame = self.frame()
+        (self.base / "f").write_bytes(fits_bytes(frame))
+        shell(f"(head -c 1000 {self.base}/f; tail -c +1001 {self.base}/f) > {self.door}/a.fits")
+        self.expect(frame)
+        frame = self.frame()
+        (self.base / "f").write_bytes(fits_bytes(frame))
+        shell(f"{{ head -c 5000 {self.base}/f; tail -c +5001 {self.base}/f; }} "
+              f">> {self.door}/b.fits")
+        self.expect(frame)
+        frame = self.frame()
+        (self.base / "f").write_bytes(fits_bytes(frame))
+        shell(f"dash -c 'cat {self.base}/f > {self.door}/c.fits'")
+        self.expect(frame)
+        frame = self.frame()
+        (self.base / "f").write_bytes(fits_bytes(frame))
+        shell(f"cat {self.base}/f | tee {self.door}/d.fits | cmp - {self.base}/f")
+        self.expect(frame)
+
+    def test_append_mode_uses_the_true_end(self):
+        frame = self.frame()
+        data = fits_bytes(frame)
+        first = os.open(self.door / "a.fits", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        second = os.open(self.door / "a.fits", os.O_WRONLY | os.O_APPEND)
+        for at in range(0, len(data), 500):
+            os.write((first, second)[at // 500 % 2], data[at: at + 500])
+        os.close(first)
+        os.close(second)
+        self.expect(frame)
+
+    def test_flush_before_the_first_byte_and_in_the_middle(self):
+        frame = self.frame()
+        data = fits_bytes(frame)
+        file = os.open(self.door / "a.fits", os.O_WRONLY | os.O_CREAT)
+        os.close(os.dup(file))
+        os.write(file, data[:3000])
+        os.close(os.dup(file))
+        self.assertEqual(meta(self.cube, "shape"), "")
+        os.write(file, data[3000:])
+        os.close(file)
+        self.expect(frame)
+
+    def test_truncated_and_written_again_while_open(self):
+        frame = self.frame()
+        file = os.open(self.door / "a.fits", os.O_RDWR | os.O_CREAT)
+        os.write(file, fits_bytes(self.frame())[:4000])
+        os.ftruncate(file, 0)
+        os.lseek(file, 0, os.SEEK_SET)
+        os.write(file, fits_bytes(frame))
+        os.close(file)
+        self.expect(frame)
+
+    def test_final_padding_may_lack(self):
+        frame = self.frame()
+        data = fits_bytes(frame, padded=False)
+        (self.door / "a.fits").write_bytes(data)
+        self.expect(frame)
+        self.assertEqual((self.door / "a.fits").read_bytes(), data)
+
+    def test_further_hdus_are_kept(self):
+        frame = self.frame()
+        hdus = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(frame, name="SCI"),
+                             fits.ImageHDU(self.frame(), name="ERR")])
+        hdus.writeto(self.base / "mef.fits")
+        run("cp", self.base / "mef.fits", self.door)
+        self.expect(frame)
+        run("cmp", self.base / "mef.fits", self.door / "mef.fits")
+
+    def test_several_writers_at_once(self):
+        count = scaled(80, 40)
+        frames = random_array(self.rng, (count, NY, NX), "float32")
+        paths = write_series(self.base, frames)
+        shell(f"ls {self.base}/*.fits | xargs -P4 -I@ cp @ {self.door}/")
+        self.assertEqual(shape_of(self.cube), [NX, NY, count])
+        rows = [line.split("\t") for line in meta(self.cube, "frames").split("\n")]
+        index, name = rows[0].index("index"), rows[0].index("name")
+        whole = np.load(self.cube / "cube.npy")
+        self.assertEqual(sorted(r[name] for r in rows[1:]), [p.name for p in paths])
+        for row in rows[1:]:
+            assert_same(whole[int(row[index])], frames[int(row[name][1:6])], row[name])
+
+
+class Tools(DoorTest):
+    def test_numpy_save_and_tofile(self):
+        first = self.frame()
+        np.save(self.door / "a.npy", first)
+        self.expect(first)
+        second = self.frame()
+        with open(self.door / "b.npy", "wb") as file:
+            np.save(file, second)
+        self.expect(second)
+        third = self.frame()
+        third.tofile(self.door / "c.raw")
+        self.expect(third)
+        fourth = self.frame()
+        with open(self.door / "d.npy", "wb") as file:
+            file.write(npy_bytes(fourth)[:128])
+            fourth.tofile(file)
+        self.expect(fourth)
+
+    def test_numpy_memmap_into_a_file_of_full_size(self):
+        frame = self.frame()
+        data = npy_bytes(frame)
+        file = os.open(self.door / "a.npy", os.O_RDWR | os.O_CREAT)
+        os.ftruncate(file, len(data))
+        for at in range(0, len(data), 999):
+            os.pwrite(file, data[at: at + 999], at)
+        os.close(file)
+        self.expect(frame)
+
+    def test_astropy_writes_into_the_door(self):
+        frame = self.frame()
+        fits.writeto(self.door / "a.fits", frame)
+        self.expect(frame)
+        second = self.frame()
+        hdu = fits.PrimaryHDU(second)
+        hdu.header["OBSERVER"] = "nobody"
+        hdu.writeto(self.door / "b.fits", checksum=True)
+        self.expect(second)
+        self.assertEqual(fits.getheader(self.cube / "slices/xy/z1.fits")["OBSERVER"], "nobody")
+        third = self.frame()
+        with fits.open(self.door / "c.fits", mode="append") as hdus:
+            hdus.append(fits.PrimaryHDU(third))
+        self.expect(third)
+
+    def test_cfitsio_writes_into_the_door(self):
+        for program in ("fitscopy", "imcopy"):
+            frame = self.frame()
+            write_fits(self.base / f"{program}.fits", frame)
+            run(program, self.base / f"{program}.fits", self.door / f"{program}.fits")
+            self.expect(frame)
+
+    def test_simulator_writes_into_the_door(self):
+        run(mounted.program("ACCRETE_SIMULATE"), "--frames", 4, "--size", f"{NX}x{NY}", self.door)
+        run(mounted.program("ACCRETE_SIMULATE"), "--frames", 4, "--size", f"{NX}x{NY}", self.base)
+        self.expect(*[read_fits(p) for p in sorted(self.base.iterdir())])
+
+    def test_other_ways_to_copy(self):
+        def path(name):
+            frame = self.frame()
+            write_fits(self.base / name, frame)
+            os.utime(self.base / name, ns=(1_000_000_000, 1_234_567_891_000_000_000))
+            return frame, self.base / name
+
+        for name, copy in {
+                "cp-p": lambda p: run("cp", "-p", p, self.door),
+                "install": lambda p: run("install", "-m", "600", p, self.door),
+                "dd": lambda p: run("dd", f"if={p}", f"of={self.door / p.name}", "bs=700",
+                                    "conv=fsync"),
+                "dd-direct": lambda p: run("dd", f"if={p}", f"of={self.door / p.name}", "bs=64k"),
+                "mv": lambda p: run("mv", p, self.door),
+                "copy2": lambda p: shutil.copy2(p, self.door),
+                "sparse": lambda p: run("cp", "--sparse=always", p, self.door),
+                "reflink": lambda p: run("cp", "--reflink=auto", p, self.door),
+                "rsync": lambda p: run("rsync", "-a", p, self.door),
+                "rsync-inplace": lambda p: run("rsync", "-a", "--inplace", p, self.door),
+                "tar": lambda p: shell(f"tar -C {p.parent} -cf - {p.name} | tar -C {self.door} -xf -"),
+        }.items():
+            with self.subTest(name):
+                frame, source = path(f"{name}.fits")
+                data = source.read_bytes()
+                copy(source)
+                self.expect(frame)
+                self.assertEqual((self.door / source.name).read_bytes(), data)
+                if name in ("cp-p", "mv", "copy2", "rsync", "tar"):
+                    self.assertEqual((self.door / source.name).stat().st_mtime_ns,
+                                     1_234_567_891_000_000_000)
+        self.assertEqual((self.door / "install.fits").stat().st_mode & 0o777, 0o600)
+        os.chmod(self.door / "dd.fits", 0o640)
+        self.assertEqual((self.door / "dd.fits").stat().st_mode & 0o777, 0o640)
+        os.utime(self.door / "dd.fits", ns=(5, 7_000_000_009))
+        self.assertEqual((self.door / "dd.fits").stat().st_mtime_ns, 7_000_000_009)
+
+    def test_rsync_run_again_sends_nothing(self):
+        frames = [self.frame() for _ in range(12)]
+        write_series(self.base, frames)
+        for turn, expected in enumerate(["12", "0", "0"]):
+            said = run("rsync", "-a", "--stats", f"{self.base}/", f"{self.door}/").stdout.decode()
+            sent = said.split("regular files transferred: ")[1].split("\n")[0]
+            self.assertEqual(sent, expected, f"run {turn}")
+            if turn == 1:
+                self.m.remount()
+        self.assertEqual(shape_of(self.cube), [NX, NY, 12])
+        self.assertEqual(sorted(os.listdir(self.door)), sorted(os.listdir(self.base)))
+
+    def test_a_temporary_name_commits_on_rename(self):
+        self.define()
+        frame = self.frame()
+        (self.door / ".a.fits.Xy12Zw").write_bytes(fits_bytes(frame))
+        self.assertEqual(shape_of(self.cube)[2], 1)
+        self.assertEqual(os.listdir(self.door).count("a.fits"), 0)
+        os.rename(self.door / ".a.fits.Xy12Zw", self.door / "a.fits")
+        self.expect(frame)
+        (self.door / ".b.fits.Xy12Zw").write_bytes(fits_bytes(self.frame())[:4000])
+        self.assertEqual(errno_of(os.rename, self.door / ".b.fits.Xy12Zw", self.door / "b.fits"),
+                         "EINVAL")
+        self.expect()
+
+
+class Refusals(DoorTest):
+    def refuse(self, name, data, because=errno.EINVAL):
+        """cp fails for that reason; nothing changes; a sentence is left."""
+        before = (meta(self.cube, "shape"), sorted(os.listdir(self.door)))
+        (self.base / "bad").write_bytes(data)
+        events = len((self.cube / "history").read_text().splitlines())
+        fails("cp", self.base / "bad", self.door / name, because=because)
+        self.assertEqual((meta(self.cube, "shape"), sorted(os.listdir(self.door))), before)
+        self.expect()
+        added = (self.cube / "history").read_text().splitlines()[events:]
+        self.assertEqual(len(added), 1, added)
+        event = json.loads(added[0])
+        self.assertEqual(event["errno"], because)
+        self.assertEqual(event["name"], name)
+        self.assertIn(event["sentence"], last_error(self.cube))
+        self.assertGreater(len(event["sentence"]), 10)
+        print(f"{name}: {event['sentence']}")
+
+    def test_into_an_empty_cube_and_into_a_defined_one(self):
+        good = fits_bytes(self.frame())
+
+        def header(**changes):
+            cards = {"SIMPLE": "T", "BITPIX": "-32", "NAXIS": "2", "NAXIS1": str(NX),
+                     "NAXIS2": str(NY), **changes}
+            text = "".join(f"{k:<8}= {v:>20}".ljust(80) for k, v in cards.items()) + "END"
+            return text.encode().ljust(2880) + good[2880:]
+
+        npy = npy_bytes(self.frame())
+        structured = npy_bytes(np.zeros((NY, NX), [("a", "f4"), ("b", "i4")]))
+        cases = {
+            "truncated.fits": (good[:-3000], errno.EINVAL),
+            "header-only.fits": (good[:2880], errno.EINVAL),
+            "half-a-header.fits": (good[:1000], errno.EINVAL),
+            "empty.fits": (b"", errno.EINVAL),
+            "text.fits": (b"not a frame\n" * 1000, errno.EINVAL),
+            "bitpix7.fits": (header(BITPIX="7"), errno.EINVAL),
+            "no-axes.fits": (header(NAXIS="0"), errno.EINVAL),
+            "naxis200.fits": (header(NAXIS="200"), errno.EINVAL),
+            "naxis-negative.fits": (header(NAXIS="-2"), errno.EINVAL),
+            "zero.fits": (header(NAXIS1="0"), errno.EINVAL),
+            "negative.fits": (header(NAXIS1="-5"), errno.EINVAL),
+            "nonsense.fits": (header(NAXIS1="abc"), errno.EINVAL),
+            "overflow.fits": (header(NAXIS1=str(2**62), NAXIS2=str(2**62)), errno.EFBIG),
+            "huge.fits": (header(NAXIS1=str(2**63 - 1), NAXIS2="1"), errno.EFBIG),
+            "object.npy": (npy_bytes(np.array([[{}] * 5] * 4, dtype=object)), errno.EINVAL),
+            "complex.npy": (npy_bytes(np.zeros((NY, NX), "complex64")), errno.EINVAL),
+            "structured.npy": (structured, errno.EINVAL),
+            "truncated.npy": (npy[:-1], errno.EINVAL),
+            "longer.npy": (npy + b"x", errno.EINVAL),
+            "lies.npy": (npy.replace(b"<f4", b"<q4"), errno.EINVAL),
+            "no-version.npy": (npy[:6] + b"\x09\x00" + npy[8:], errno.EINVAL),
+        }
+        for defined in (False, True):
+            if defined:
+                self.define()
+            for name, (data, because) in cases.items():
+                with self.subTest(name, defined=defined):
+                    self.refuse(name, data, because)
+
+    def test_what_does_not_fit_the_cube(self):
+        self.define()
+        wide = random_array(self.rng, (NY, NX + 1), "float32")
+        cases = {"text": b"x" * 100, "raw-too-short": self.frame().tobytes()[:-4],
+                 "raw-too-long": self.frame().tobytes() + b"1234"}
+        for name, data in cases.items():
+            with self.subTest(name):
+                self.refuse(name, data)
+        # Until frames may be ragged and are converted, these are refused with the reason.
+        for name, array in {"wide.fits": wide,
+                            "five.npy": np.zeros((2, 2, 2, 2, 2), "float32")}.items():
+            (self.base / name).write_bytes(
+                npy_bytes(array) if name.endswith("npy") else fits_bytes(array))
+            self.refuse(name, (self.base / name).read_bytes())
+
+    def test_raw_into_an_undefined_cube(self):
+        self.refuse("a.raw", self.frame().tobytes())
+        self.define()
+
+    def test_names(self):
+        self.define()
+        (self.base / "f").write_bytes(fits_bytes(self.frame()))
+        for name, because in {"a\nb.fits": errno.EINVAL, "a\x01b": errno.EINVAL,
+                              "\x7f.fits": errno.EINVAL, "x" * 256: errno.ENAMETOOLONG,
+                              "x" * 1000: errno.ENAMETOOLONG}.items():
+            with self.subTest(repr(name)[:40]):
+                fails("cp", self.base / "f", self.door / name, because=because)
+        self.expect()
+        names = ["!x.fits", "a[1:2].fits", "b(c).fits", "http:--d", "e+1", "*", "-", "ü.fits",
+                 "with space.fits", "x" * 255, "mem:", "x.fits.gz", "a'b\"c", "z000001.fits"]
+        for name in names:
+            with self.subTest(name):
+                frame = self.frame()
+                data = fits_bytes(frame)
+                (self.base / "f").write_bytes(data)
+                run("cp", "--", self.base / "f", self.door / name)
+                self.expect(frame)
+                self.assertEqual((self.cube / "frames" / name).read_bytes(), data)
+        self.assertEqual(sorted(os.listdir(self.door)), sorted([*names, "first.fits"]))
+
+    def test_an_impossible_frame_fails_in_write(self):
+        self.define()
+        wide = fits_bytes(np.zeros((3, 3), "float32")).replace(b"BITPIX  =                  -32",
+                                                               b"BITPIX  =                  -31")
+        file = os.open(self.door / "bad.fits", os.O_WRONLY | os.O_CREAT)
+        self.assertEqual(errno_of(os.write, file, wide), "EINVAL")
+        self.assertEqual(errno_of(os.write, file, b"more"), "EINVAL")
+        self.assertEqual(errno_of(os.close, file), "EINVAL")
+        self.expect()
+        self.assertNotIn("bad.fits", os.listdir(self.door))
+
+    def test_a_copy_that_is_killed_leaves_nothing(self):
+        self.define()
+        data = fits_bytes(self.frame())
+        for name in ("a.fits", "b.fits"):
+            writer = subprocess.Popen(["sh", "-c", "cat > \"$0\"", self.door / name],
+                                      stdin=subprocess.PIPE)
+            writer.stdin.write(data[:4000])
+            writer.stdin.flush()
+            mounted.wait_until(lambda n=name: (self.door / n).exists()
+                               and (self.door / n).stat().st_size == 4000, "cat has written")
+            # The shell may have handed itself over to cat or be its parent.
+            children = open(f"/proc/{writer.pid}/task/{writer.pid}/children",
+                            encoding="ascii").read().split()
+            for child in [*map(int, children), writer.pid]:
+                os.kill(child, signal.SIGKILL)
+            writer.wait()
+            writer.stdin.close()
+            mounted.wait_until(lambda n=name: n not in os.listdir(self.door), "it is gone")
+            self.expect()
+            self.assertIn(name, (self.cube / "history").read_text())
+        run("cp", "/dev/stdin", self.door / "a.fits", input=fits_bytes(np.ones((NY, NX), "f4")))
+        self.expect(np.ones((NY, NX), "float32"))
+
+    def test_refused_streams_take_no_space(self):
+        self.define()
+        run("sync", "-f", self.cube)
+        used = disk_usage(self.m.store)
+        big = npy_bytes(np.zeros((64, NY * 40, NX * 40), "float32"))
+        (self.base / "big").write_bytes(big[:-10])
+        for turn in range(4):
+            fails("cp", self.base / "big", self.door / f"big{turn}", because=errno.EINVAL)
+        run("sync", "-f", self.cube)
+        lost = disk_usage(self.m.store) - used
+        self.assertLess(lost, 1 << 20)
+
+    def test_first_frames_of_two_kinds_at_once(self):
+        one = fits_bytes(self.frame())
+        other_frame = random_array(self.rng, (5, 7), "int16")
+        a = os.open(self.door / "a.fits", os.O_WRONLY | os.O_CREAT)
+        os.write(a, one[:4000])
+        b = os.open(self.door / "b.fits", os.O_WRONLY | os.O_CREAT)
+        os.write(b, fits_bytes(other_frame))
+        os.close(b)
+        self.assertEqual(shape_of(self.cube), [7, 5, 1])
+        try:
+            os.write(a, one[4000:])
+        except OSError:
+            pass
+        self.assertEqual(errno_of(os.close, a), "EINVAL")
+        self.assertEqual(shape_of(self.cube), [7, 5, 1])
+        assert_same(np.load(self.cube / "cube.npy")[0], other_frame)
+
+    def test_history_follows(self):
+        self.define()
+        follower = subprocess.Popen(["tail", "-n", "+1", "-f", self.cube / "history"],
+                                    stdout=subprocess.PIPE, text=True)
+        try:
+            self.assertEqual(json.loads(follower.stdout.readline())["name"], "first.fits")
+            time.sleep(0.2)
+            (self.door / "second.fits").write_bytes(fits_bytes(self.frame()))
+            event = json.loads(follower.stdout.readline())
+            self.assertEqual(event["name"], "second.fits")
+            self.assertEqual(event["place"], 1)
+        finally:
+            follower.kill()
+            follower.wait()
+            follower.stdout.close()
+
+
+def disk_usage(path):
+    return int(run("du", "-s", "-B1", path).stdout.split()[0])
+
+
+if __name__ == "__main__":
+    mounted.main()

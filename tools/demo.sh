@@ -1,0 +1,88 @@
+#!/bin/bash
+# Installs the packages, builds, and does the main job before your eyes.
+#   tools/demo.sh [DIR]    in DIR, which is kept, or in a temporary directory
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools/install-packages.sh
+cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
+cmake --build build --parallel "$(nproc)" --target accretefs accrete-simulate
+export PATH=$PWD/build:/usr/bin:$PATH  # accretefs; and Debian's own python3, which has astropy
+
+if [ $# -gt 0 ]; then
+  mkdir -p "$1"
+  cd "$1"
+else
+  temporary=$(mktemp -d)
+  cd "$temporary"
+fi
+
+here=$PWD
+finish() {
+  while grep -q " $here/MNT " /proc/self/mountinfo; do fusermount3 -uz "$here/MNT"; done
+  cd /
+  if [ -n "${temporary:-}" ]; then rm -rf --one-file-system "$temporary"; fi
+}
+trap finish EXIT
+
+# Prints a command as a user would type it, then runs it.
+try() {
+  printf '\n$ %s\n' "$1"
+  eval "$1"
+}
+
+echo
+echo "# A night's frames, simulated"
+try 'accrete-simulate --frames 200 --truth hits.txt frames'
+try 'ls frames | head -n 3; du -sh frames'
+
+echo
+echo "# Mount, make a cube, copy the frames in"
+mkdir -p STORE MNT
+try 'accretefs STORE MNT'
+try 'mkdir MNT/m42'
+try 'time cp frames/*.fits MNT/m42/append/'
+try 'cat MNT/m42/meta/shape'
+try 'ls MNT/m42 MNT/m42/slices'
+
+echo
+echo "# Planes, Z-columns and the whole cube are files"
+try "python3 -c \"from astropy.io import fits; print(fits.getdata('MNT/m42/slices/xy/z000017.fits').mean())\""
+try "python3 -c \"import numpy as np; a=np.load('MNT/m42/slices/zx/y000005.npy',mmap_mode='r'); print(a.shape)\""
+try 'dd if=MNT/m42/slices/z/x000120/y000088.raw status=none | od -t f4 | head -n 4'
+try 'cp MNT/m42/cube.fits m42.fits; fitsverify -q m42.fits'
+
+echo
+echo "# Every cosmic ray that was planted is found along z"
+cat >find_hits.py <<'PYTHON'
+import numpy as np
+truth = {tuple(map(int, line.split()[:3])) for line in open("hits.txt")}
+found = set()
+for y in range(512):
+    row = np.load(f"MNT/m42/slices/zx/y{y:06}.npy", mmap_mode="r")  # Z-columns, each contiguous
+    middle = np.median(row, axis=1, keepdims=True)
+    spread = 1.4826 * np.median(abs(row - middle), axis=1, keepdims=True)
+    found |= {(z, x, y) for x, z in zip(*np.nonzero(row > middle + 20 * spread + 500))}
+print(f"{len(truth)} pixels were hit, {len(truth & found)} of them found, "
+      f"{len(found - truth)} others")
+PYTHON
+try 'cat find_hits.py; python3 find_hits.py'
+
+echo
+echo "# Real frames, of those that come with astropy: the Parkes telescope's, Hubble's"
+try 'real=/usr/lib/python3/dist-packages/astropy'
+try 'mkdir MNT/parkes MNT/stis'
+try 'cp $real/modeling/tests/data/1904-66_AZP.fits MNT/parkes/append/'
+try 'cat MNT/parkes/meta/shape MNT/parkes/meta/dtype'
+try 'cmp $real/modeling/tests/data/1904-66_AZP.fits MNT/parkes/frames/1904-66_AZP.fits && echo same'
+try 'cp $real/io/fits/tests/data/o4sp040b0_raw.fits MNT/stis/append/'
+try 'cat MNT/stis/meta/shape MNT/stis/meta/dtype'
+try 'cp $real/io/fits/tests/data/table.fits MNT/stis/append/ || cat MNT/stis/last-error'
+
+echo
+echo "# Unmount, mount again: all still there"
+try 'fusermount3 -u MNT; accretefs STORE MNT'
+try 'cat MNT/m42/meta/shape MNT/parkes/meta/shape MNT/stis/meta/shape'
+try 'cmp MNT/m42/cube.fits m42.fits && echo same'
+try 'fusermount3 -u MNT'
+echo
+echo "The demo is done."
