@@ -163,7 +163,9 @@ Status check_box(const Box& box, std::size_t element_size) {
     return refuse("has no consistent rank");
   for (std::size_t axis = 0; axis < rank; ++axis) {
     const std::int64_t first = box.origin[axis];
-    if (box.extent[axis] == 0 || box.brick[axis] == 0 || box.brick[axis] > box.extent[axis])
+    // A box whose unused layers were cut off keeps the depth of its bricks.
+    const bool deeper = axis != box.layer_axis && box.brick[axis] > box.extent[axis];
+    if (box.extent[axis] == 0 || box.brick[axis] == 0 || deeper)
       return refuse("has an impossible extent");
     if (first <= -coordinate_limit || first >= coordinate_limit ||
         box.extent[axis] > static_cast<std::uint64_t>(coordinate_limit - first))

@@ -63,7 +63,9 @@ class Ingest {
   // bytes gives the same answer.
   virtual Result<FrameId> commit() = 0;
   virtual std::optional<FrameId> committed() const = 0;
-  // Gives everything back. The error, or an empty text, is what history will say.
+  // Tells history that the writer got this error for the file as it stands; once for the same bytes.
+  virtual void note_refusal(const Error& error) = 0;
+  // Gives everything back. History is told why, unless it was told before or `why` is empty.
   virtual void abandon(const std::string& why) = 0;
 };
 

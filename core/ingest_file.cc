@@ -50,6 +50,7 @@ Status IngestFile::write_locked(std::uint64_t offset, std::span<const std::byte>
   if (offset > (std::uint64_t{1} << 62) - bytes.size())
     return fail(std::errc::file_too_large, "the file would become too large");
   dirty_ = true;
+  noted_ = false;
   digest_in_order(offset, bytes);
   Status status;
   switch (state_) {
@@ -404,19 +405,27 @@ std::optional<FrameId> IngestFile::committed() const {
   return committed_;
 }
 
+void IngestFile::note(const Error& error) {
+  if (std::exchange(noted_, true)) return;
+  cube_->record({"refuse", request_.name, std::nullopt, error.number(), error.sentence});
+}
+
 void IngestFile::refuse(const Error& error) {
   refusal_ = error;
-  cube_->record({"refuse", request_.name, std::nullopt, error.number(), error.sentence});
+  note(error);
   end();
+}
+
+void IngestFile::note_refusal(const Error& error) {
+  MutexLock lock(lock_);
+  note(error);
 }
 
 void IngestFile::abandon(const std::string& why) {
   MutexLock lock(lock_);
-  if (!refusal_ && dirty_ && !why.empty()) {
-    cube_->record({"refuse", request_.name, std::nullopt,
-                   static_cast<int>(std::errc::invalid_argument), why});
-  }
-  if (!refusal_) refusal_ = fail(std::errc::invalid_argument, why.empty() ? "abandoned" : why);
+  const Error error = fail(std::errc::invalid_argument, why.empty() ? "abandoned" : why);
+  if (!refusal_ && !why.empty()) note(error);
+  if (!refusal_) refusal_ = error;
   end();
 }
 

@@ -25,6 +25,7 @@ class IngestFile final : public Ingest {
   bool empty() const override;
   Result<FrameId> commit() override;
   std::optional<FrameId> committed() const override;
+  void note_refusal(const Error& error) override;
   void abandon(const std::string& why) override;
 
  private:
@@ -71,6 +72,7 @@ class IngestFile final : public Ingest {
   Result<FrameId> amend() REQUIRES(lock_);  // header and tail of a committed frame
   Status store_prefix(FrameRow& row) REQUIRES(lock_, cube_->commit_lock());
   void refuse(const Error& error) REQUIRES(lock_);
+  void note(const Error& error) REQUIRES(lock_);
   void end() REQUIRES(lock_);
 
   const std::shared_ptr<CubeOnDisk> cube_;
@@ -84,6 +86,7 @@ class IngestFile final : public Ingest {
   PosixFile staging_ GUARDED_BY(lock_);
   std::uint64_t size_ GUARDED_BY(lock_) = 0;
   bool dirty_ GUARDED_BY(lock_) = false;       // since the last commit
+  bool noted_ GUARDED_BY(lock_) = false;       // history knows that the file as it stands is refused
   std::optional<FrameId> committed_ GUARDED_BY(lock_);
   bool owns_frame_ GUARDED_BY(lock_) = false;  // committed_ came from here, not from an equal file
   Checksummer digest_ GUARDED_BY(lock_){Checksummer::Width::bits128};

@@ -331,7 +331,8 @@ bool collect_runs(const View& view, const BoxIndex& boxes, std::size_t element_s
   runs.clear();
   if (range.empty()) return true;
   std::vector<StreamRun> found;
-  std::size_t look_at = 2 * most + 64;  // when so many were found: are they too many for sure?
+  // When so many were found: are they too many for sure?
+  std::size_t look_at = 2 * std::min<std::size_t>(most, 1 << 16) + 64;
   bool too_many = false;
   Walk(view, boxes, element_size, slots, range).for_blocks([&](const Block& block) {
     if (too_many) return;

@@ -125,7 +125,7 @@ class PersistentSequence {
     const Node* node = root_.get();
     while (node != nullptr) {
       const Measure with_left = sum + total_of(node->left.get());
-      if (node->left && reached(with_left)) {
+      if (reached(with_left)) {
         node = node->left.get();
         continue;
       }

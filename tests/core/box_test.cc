@@ -155,7 +155,7 @@ TEST(LayOut, wastes_little_whatever_the_extents) {
 }
 
 TEST(LayOut, one_layer_in_one_brick_takes_its_bytes) {
-  for (const std::uint64_t width : {1, 10, 100, 128}) {
+  for (const std::uint64_t width : {1u, 10u, 100u, 128u}) {
     const Box box = make_box(1, {0, 0, 0}, {width, 100, 1}, 2, 4);
     EXPECT_EQ(box.brick, box.extent);
     EXPECT_EQ(box.byte_length(), (width * 100 * 4 + 4095) / 4096 * 4096);

@@ -332,6 +332,23 @@ TEST(Linearize, a_plane_of_few_bricks_is_few_runs) {
   EXPECT_TRUE(collect_runs(plane, boxes, 4, Slots::written, {0, 512 * 512}, 16, runs));
 }
 
+TEST(Linearize, runs_that_meet_late_still_count_as_one) {
+  Box box = simple_box(1, {0, 0}, {50, 60});
+  box.layer_axis = 0;  // the grid of bricks is in the order of the transposed view …
+  box.brick = {1, 1};  // … while the walk takes axis 0 first
+  box.slot_layers = 50;
+  box.written = 1;
+  box.layer_pitch = 4;
+  const BoxIndex boxes = *BoxIndex().put(box);
+  const Piece x{0, 50}, y{0, 60};
+  const PerAxis<Axis> axes{*Axis::from_runs({&x, 1}), *Axis::from_runs({&y, 1})};
+  const View view = *View::make(axes, {{1, {0, 60}}, {0, {0, 50}}}, {0, 0});
+  std::vector<StreamRun> runs;
+  EXPECT_TRUE(collect_runs(view, boxes, 4, Slots::written, {0, 3000}, 1, runs));
+  ASSERT_EQ(runs.size(), 1u);
+  EXPECT_EQ(runs[0].length, 3000u);
+}
+
 TEST(Linearize, a_column_costs_one_block_a_box) {
   BoxIndex boxes;
   for (std::uint64_t i = 0; i < 200; ++i) {
@@ -340,7 +357,7 @@ TEST(Linearize, a_column_costs_one_block_a_box) {
     boxes = *boxes.put(box);
   }
   PerAxis<Axis> axes;
-  for (const std::uint64_t extent : {32, 32, 12800}) {
+  for (const std::uint64_t extent : {32u, 32u, 12800u}) {
     const Piece run{0, extent};
     axes.push_back(*Axis::from_runs({&run, 1}));
   }
