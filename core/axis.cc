@@ -41,7 +41,7 @@ Status check(const Run& run) {
 }
 
 std::string to_string(const Run& run) {
-  return "[" + std::to_string(run.first) + ", " + std::to_string(run.end()) + ")";
+  return std::to_string(run.first) + ".." + std::to_string(run.end());
 }
 
 // Merges the elements index - 1 and index where they continue each other.
@@ -181,8 +181,8 @@ Result<Axis> Axis::insert(std::uint64_t at, Run fresh) const {
 Result<Axis> Axis::erase(Interval range) const {
   if (range.begin > range.end || range.end > extent())
     return fail(std::errc::invalid_argument,
-                "the indexes [" + std::to_string(range.begin) + ", " + std::to_string(range.end) +
-                    ") lie beyond the extent " + std::to_string(extent()) + " of an axis");
+                "the indexes " + std::to_string(range.begin) + ".." + std::to_string(range.end) +
+                    " lie beyond the extent " + std::to_string(extent()) + " of an axis");
   if (range.empty()) return *this;
 
   const auto [first, first_start] = locate(range.begin);

@@ -27,10 +27,12 @@ struct Dimension {
 PerAxis<Dimension> simplified(const PerAxis<std::uint64_t>& target_stride,
                               const PerAxis<std::uint64_t>& source_stride, const Shape& extent) {
   PerAxis<Dimension> sorted;
-  for (std::size_t d = 0; d < extent.size(); ++d)
-    if (extent[d] != 1) sorted.push_back({extent[d], target_stride[d], source_stride[d]});
-  std::sort(sorted.begin(), sorted.end(),
-            [](const Dimension& a, const Dimension& b) { return a.target < b.target; });
+  for (std::size_t d = 0; d < extent.size(); ++d) {
+    if (extent[d] == 1) continue;
+    sorted.push_back({extent[d], target_stride[d], source_stride[d]});
+    for (std::size_t i = sorted.size() - 1; i > 0 && sorted[i].target < sorted[i - 1].target; --i)
+      std::swap(sorted[i], sorted[i - 1]);
+  }
   PerAxis<Dimension> merged;
   for (const Dimension& d : sorted) {
     if (!merged.empty() && d.target == merged.back().target * merged.back().extent &&

@@ -6,15 +6,12 @@ namespace accrete {
 
 namespace {
 
-std::string range_text(Interval range) {
-  return "[" + std::to_string(range.begin) + ", " + std::to_string(range.end) + ")";
-}
-
 Status check_range(Interval range, std::uint64_t extent, std::size_t axis) {
   if (range.begin < range.end && range.end <= extent) return {};
   return fail(std::errc::no_such_file_or_directory,
-              "the range " + range_text(range) + " does not lie within the extent " +
-                  std::to_string(extent) + " of axis " + std::to_string(axis));
+              "the range " + std::to_string(range.begin) + ".." + std::to_string(range.end) +
+                  " does not lie within the extent " + std::to_string(extent) + " of axis " +
+                  std::to_string(axis));
 }
 
 }  // namespace

@@ -101,6 +101,7 @@ DoorFile::Outcome DoorFile::close(const std::function<bool()>& is_held) {
     answer_.reset();
     return {};
   }
+  if (!outcome.status.ok()) ingest_->note_refusal(outcome.status.error());
   return outcome;
 }
 

@@ -86,14 +86,15 @@ class Clients(unittest.TestCase):
 
     def test_cfitsio_cuts_sections(self):
         target = self.base / "section.fits"
-        run("fitscopy", f"{self.cube}/cube.fits[2:10,3:30,4:9]", target)
-        assert_same(read_fits(target), np.ascontiguousarray(self.frames[3:9, 2:30, 1:10]))
+        cube, frames = self.cubes["uint16"]
+        run("fitscopy", f"{cube}/cube.fits[2:10,3:30,4:9]", target)
+        assert_same(read_fits(target), np.ascontiguousarray(frames[3:9, 2:30, 1:10]))
 
     def test_fpack_compresses_and_unpacks(self):
-        run("fpack", "-g", "-q", "0", "-O", self.base / "plane.fz",
-            self.cube / "slices/xy/z000002.fits")
+        cube, frames = self.cubes["uint16"]
+        run("fpack", "-O", self.base / "plane.fz", cube / "slices/xy/z000002.fits")
         run("funpack", "-O", self.base / "plane.fits", self.base / "plane.fz")
-        assert_same(read_fits(self.base / "plane.fits"), self.frames[2])
+        assert_same(read_fits(self.base / "plane.fits"), frames[2])
 
     # ---- numpy ----
 
@@ -190,7 +191,6 @@ class Clients(unittest.TestCase):
             for key in ("OBJECT", "FILTER", "DATE-OBS", "EXPTIME", "FRAMENO", "CRPIX1", "CTYPE1"):
                 self.assertEqual(plane[key], frame[key], key)
         whole = fits.getheader(cube / "cube.fits")
-        self.assertEqual(whole["FILTER"], "R")
         self.assertEqual([whole[f"NAXIS{i}"] for i in (1, 2, 3)], [40, 30, 5])
         self.assertNotIn("FRAMENO", whole)
 

@@ -31,7 +31,7 @@ class Cost(unittest.TestCase):
             print(f"append: first hundred {first * 1e3:.2f} ms, last hundred {last * 1e3:.2f} ms, "
                   f"ratio {last / first:.2f}")
             self.assertLess(last / first, 3)
-            run("sync", "-f", cube)
+            run("sync", cube / "meta")
             written = m.bytes_written() / (count * len(frame))
             print(f"written: {written:.3f} bytes for each byte of data")
             print(f"memory of its own: {most_memory / MEBI:.1f} MiB")

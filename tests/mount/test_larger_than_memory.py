@@ -62,15 +62,18 @@ class Larger(unittest.TestCase):
             del base
 
     def test_a_cube_larger_than_the_machine(self):
-        # Written with holes: only some planes have values, the file is larger than memory.
+        # Written with holes: only some planes have values. Takes minutes, as the daemon still reads
+        # all of it once, for the checksums.
+        if os.environ.get("ACCRETE_TEST_LARGE") != "1":
+            self.skipTest("takes minutes: set ACCRETE_TEST_LARGE=1")
         wanted = total_memory() * 5 // 4
         nx = ny = 4096
         plane_bytes = nx * ny * 4
         nz = wanted // plane_bytes
         with Mounted() as m:
             space = os.statvfs(m.store)
-            if mounted.SCALE < 1 or space.f_bavail * space.f_frsize < 2 * wanted:
-                self.skipTest(f"needs {2 * wanted >> 30} GiB of disk, and a release build")
+            if space.f_bavail * space.f_frsize < wanted:
+                self.skipTest(f"needs {wanted >> 30} GiB of disk")
             cube = m.cube("huge")
             planes = {z: np.full((ny, nx), z + 1, np.float32) for z in (0, nz // 2, nz - 1)}
             header = npy_header((nz, ny, nx), "<f4")

@@ -182,14 +182,20 @@ class Setting(MetaTest):
         self.m.remount()
         assert_same(np.load(self.cube / "cube.npy"), np.concatenate([whole, fourth[None]]))
 
-    def test_append_to_a_named_axis(self):
+    def test_append_to_the_growth_axis_by_its_letter(self):
         first = random_array(self.rng, (3, 4), "float32")
         self.grow(first)
-        second = random_array(self.rng, (1, 3, 2), "float32")
-        (self.cube / "append/x/east.npy").write_bytes(npy_bytes(second))
-        self.assertEqual(meta(self.cube, "shape"), "6 3 1")
-        assert_same(np.load(self.cube / "cube.npy"), np.concatenate([first[None], second], axis=2))
-        self.assertEqual(os.listdir(self.cube / "append"), ["f.npy"])
+        second = random_array(self.rng, (3, 4), "float32")
+        (self.cube / "append/z/g.npy").write_bytes(npy_bytes(second))
+        assert_same(np.load(self.cube / "cube.npy"), np.stack([first, second]))
+        self.assertEqual(os.listdir(self.cube / "append"), ["f.npy", "g.npy"])
+        self.assertEqual(errno_of(os.stat, self.cube / "append/q"), "ENOENT")
+        put(self.cube, "grow", "x\n")
+        third = random_array(self.rng, (2, 3, 2), "float32")
+        (self.cube / "append/x/east.npy").write_bytes(npy_bytes(third))
+        self.assertEqual(meta(self.cube, "shape"), "6 3 2")
+        assert_same(np.load(self.cube / "cube.npy"),
+                    np.concatenate([np.stack([first, second]), third], axis=2))
 
     def test_formats(self):
         self.grow(random_array(self.rng, (3, 4), "int16"))
@@ -218,7 +224,7 @@ class Setting(MetaTest):
         put(self.cube, "dtype", "int16\n")
         for name, values in {
                 "dtype": ["float16", "f4", "complex64", "int16 int32", "\0"],
-                "axes": ["x x", "X y", "xy z", "x y z t s u v w a", "1 2", "x,y"],
+                "axes": ["x x", "X y", "x yy", "x y z t s u v w a", "1 2", "x,y"],
                 "pad": ["many", "1 2", "70000", "0.5"],
                 "grow": ["q", "xy", "Z"],
                 "formats": ["exe", "fits fitz"],

@@ -42,7 +42,7 @@ def first_image(path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with fits.open(path, memmap=False) as hdus:
+            with fits.open(path, memmap=False, ignore_blank=True) as hdus:
                 for hdu in hdus:
                     if isinstance(hdu, (fits.PrimaryHDU, fits.ImageHDU)) \
                             and not isinstance(hdu, fits.CompImageHDU) \

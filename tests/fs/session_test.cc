@@ -1,0 +1,635 @@
+// The daemon's side of the protocol without a mount: requests come over a socket.
+
+#include "fs/session.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/fuse.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/store.h"
+#include "tests/support/fake_kernel.h"
+
+namespace accrete {
+namespace {
+
+// A NPY file of float32, numpy's shape (ny, nx), whose elements count up from `first`.
+std::string npy_frame(unsigned nx, unsigned ny, float first) {
+  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + std::to_string(ny) +
+                       ", " + std::to_string(nx) + "), }";
+  while ((10 + header.size() + 1) % 64 != 0) header += ' ';
+  header += '\n';
+  std::string file("\x93NUMPY\x01\x00", 8);
+  file += static_cast<char>(header.size() & 0xff);
+  file += static_cast<char>(header.size() >> 8);
+  file += header;
+  for (unsigned i = 0; i < nx * ny; ++i) {
+    const float value = first + static_cast<float>(i);
+    file.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  return file;
+}
+
+std::vector<float> floats(const std::string& bytes) {
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+  return values;
+}
+
+class SessionTest : public ::testing::Test {
+ protected:
+  static constexpr unsigned nx = 5, ny = 3;
+
+  void SetUp() override {
+    std::string pattern = (std::filesystem::temp_directory_path() / "accrete-fs-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    directory_ = pattern;
+    start(Caching::automatic, true);
+  }
+
+  void TearDown() override {
+    stop();
+    std::filesystem::remove_all(directory_);
+  }
+
+  void start(Caching caching, bool offers_mmap) {
+    auto store = Store::open((directory_ / "store").string(), {});
+    ASSERT_TRUE(store.ok()) << store.error().sentence;
+    store_ = *std::move(store);
+    store_->start();
+    tree_ = std::make_unique<Tree>(*store_, *store_->attributes(), caching);
+    auto session = Session::make(*tree_, {}, false, caching != Caching::cached);
+    ASSERT_TRUE(session.ok()) << session.error().sentence;
+    session_ = *std::move(session);
+    kernel_ = std::make_unique<FakeKernel>();
+    ASSERT_TRUE(session_->attach(kernel_->session_fd()).ok());
+    loop_ = std::thread([this] { EXPECT_TRUE(session_->loop(4, false).ok()); });
+    init_ = kernel_->init(offers_mmap);
+  }
+
+  void stop() {
+    if (kernel_ == nullptr) return;
+    EXPECT_EQ(kernel_->unanswered(), 0u);
+    kernel_->hang_up();
+    loop_.join();
+    session_.reset();
+    EXPECT_EQ(kernel_->second_answers(), 0u);
+    kernel_.reset();
+    tree_.reset();
+    store_.reset();
+  }
+
+  void restart(Caching caching, bool offers_mmap) {
+    stop();
+    start(caching, offers_mmap);
+  }
+
+  FakeKernel& kernel() { return *kernel_; }
+
+  std::uint64_t make_cube() {
+    EXPECT_EQ(kernel().mkdir(FUSE_ROOT_ID, "m").error, 0);
+    return kernel().node("m/append");
+  }
+
+  // An open file in a door.
+  struct Incoming {
+    std::uint64_t node = 0;
+    std::uint64_t handle = 0;
+    int error = 0;
+  };
+  Incoming create(std::uint64_t door, std::string_view name) {
+    const FakeKernel::Answer answer = kernel().create(door, name);
+    return {FakeKernel::created_node(answer), FakeKernel::created_handle(answer), answer.error};
+  }
+  int write(const Incoming& file, std::uint64_t offset, std::string_view bytes) {
+    return kernel().write(file.node, file.handle, offset, bytes).error;
+  }
+  int flush(const Incoming& file) { return kernel().flush(file.node, file.handle).error; }
+  void release(const Incoming& file) {
+    EXPECT_EQ(kernel().release(file.node, file.handle).error, 0);
+  }
+  // As cp does; the answer of close().
+  int copy(std::uint64_t door, std::string_view name, std::string_view bytes) {
+    const Incoming file = create(door, name);
+    if (file.error != 0) return file.error;
+    EXPECT_EQ(write(file, 0, bytes), 0);
+    const int answer = flush(file);
+    release(file);
+    return answer;
+  }
+  void append_frames(std::uint64_t door, unsigned count, unsigned from = 0) {
+    for (unsigned i = from; i < from + count; ++i)
+      ASSERT_EQ(copy(door, "f" + std::to_string(i) + ".npy",
+                     npy_frame(nx, ny, static_cast<float>(100 * i))),
+                0);
+  }
+
+  std::string content(std::string_view path) {
+    const std::uint64_t node = kernel().node(path);
+    const FakeKernel::Answer opened = kernel().open(node, O_RDONLY);
+    EXPECT_EQ(opened.error, 0) << path;
+    if (opened.error != 0) return {};
+    const std::uint64_t handle = opened.as<fuse_open_out>().fh;
+    std::string bytes;
+    for (;;) {
+      const FakeKernel::Answer part = kernel().read(node, handle, bytes.size(), 4096);
+      EXPECT_EQ(part.error, 0);
+      if (part.error != 0 || part.body.empty()) break;
+      bytes += part.body;
+    }
+    EXPECT_EQ(kernel().release(node, handle).error, 0);
+    return bytes;
+  }
+
+  std::vector<std::string> list(std::string_view path, std::uint32_t size = 4096,
+                                std::vector<std::uint64_t>* offsets = nullptr,
+                                std::uint64_t from = 0) {
+    const std::uint64_t node = kernel().node(path);
+    const FakeKernel::Answer opened = kernel().opendir(node);
+    EXPECT_EQ(opened.error, 0) << path;
+    const std::uint64_t handle = opened.as<fuse_open_out>().fh;
+    std::vector<std::string> names;
+    for (std::uint64_t offset = from;;) {
+      const FakeKernel::Answer part = kernel().readdir(node, handle, offset, size);
+      EXPECT_EQ(part.error, 0);
+      if (part.error != 0 || part.body.empty()) break;
+      for (std::size_t at = 0; at < part.body.size();) {
+        fuse_dirent entry;
+        std::memcpy(&entry, part.body.data() + at, FUSE_NAME_OFFSET);
+        names.push_back(part.body.substr(at + FUSE_NAME_OFFSET, entry.namelen));
+        offset = entry.off;
+        if (offsets != nullptr) offsets->push_back(offset);
+        at += FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + entry.namelen);
+      }
+    }
+    EXPECT_EQ(kernel().call(FUSE_RELEASEDIR, node, release_body(handle)).error, 0);
+    return names;
+  }
+
+  static std::string release_body(std::uint64_t handle) {
+    fuse_release_in in{};
+    in.fh = handle;
+    return std::string(reinterpret_cast<const char*>(&in), sizeof in);
+  }
+
+  std::filesystem::path directory_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<Tree> tree_;
+  std::unique_ptr<Session> session_;
+  std::unique_ptr<FakeKernel> kernel_;
+  std::thread loop_;
+  fuse_init_out init_{};
+};
+
+constexpr std::uint32_t init_ext = 1u << 30;
+constexpr std::uint32_t allow_mmap = 1u << 4;
+
+TEST_F(SessionTest, InitAsksForSharedMappingsWhereTheKernelOffersThem) {
+  EXPECT_NE(init_.flags & init_ext, 0u);
+  EXPECT_NE(init_.flags2 & allow_mmap, 0u);
+  EXPECT_EQ(init_.flags & FUSE_ATOMIC_O_TRUNC, 0u);
+  EXPECT_EQ(init_.max_write, 1u << 20);
+  restart(Caching::automatic, false);
+  EXPECT_EQ(init_.flags2 & allow_mmap, 0u);
+  restart(Caching::cached, true);
+  EXPECT_EQ(init_.flags2 & allow_mmap, 0u);
+}
+
+TEST_F(SessionTest, ViewsAreOpenedAsTheKernelAndTheOptionSay) {
+  append_frames(make_cube(), 1);
+  const auto direct = [&] {
+    const std::uint64_t node = kernel().node("m/slices/xy/z0.raw");
+    const auto opened = kernel().open(node, O_RDONLY).as<fuse_open_out>();
+    EXPECT_EQ(opened.open_flags & FOPEN_KEEP_CACHE, 0u);
+    kernel().release(node, opened.fh);
+    return (opened.open_flags & FOPEN_DIRECT_IO) != 0;
+  };
+  EXPECT_TRUE(direct());
+  restart(Caching::automatic, false);
+  EXPECT_FALSE(direct());
+  restart(Caching::direct, false);
+  EXPECT_TRUE(direct());
+  restart(Caching::cached, true);
+  EXPECT_FALSE(direct());
+}
+
+TEST_F(SessionTest, AFrameThatIsCopiedInIsShownByItsPlane) {
+  const std::uint64_t door = make_cube();
+  const std::string frame = npy_frame(nx, ny, 7);
+  ASSERT_EQ(copy(door, "a.npy", frame), 0);
+  EXPECT_EQ(content("m/append/a.npy"), frame);
+  EXPECT_EQ(content("m/frames/a.npy"), frame);
+  EXPECT_EQ(content("m/meta/shape"), "5 3 1\n");
+  const std::vector<float> plane = floats(content("m/slices/xy/z0.raw"));
+  ASSERT_EQ(plane.size(), nx * ny);
+  for (unsigned i = 0; i < nx * ny; ++i) EXPECT_EQ(plane[i], 7.0f + static_cast<float>(i));
+}
+
+TEST_F(SessionTest, ReadsAtAnyOffsetAndSizeAreThatPartOfTheFile) {
+  append_frames(make_cube(), 3);
+  for (const char* path : {"m/cube.fits", "m/cube.npy", "m/slices/zx/y1.raw", "m/slices/yx/z2.txt",
+                           "m/frames/f1.npy", "m/slices/xyz/x1..4_z1..3.npy"}) {
+    SCOPED_TRACE(path);
+    const std::string whole = content(path);
+    const std::uint64_t node = kernel().node(path);
+    EXPECT_EQ(kernel().getattr(node).as<fuse_attr_out>().attr.size, whole.size());
+    const std::uint64_t handle = kernel().open(node, O_RDONLY).as<fuse_open_out>().fh;
+    for (std::uint64_t offset = 0; offset < whole.size() + 3; offset += 1 + offset / 7)
+      for (const std::uint32_t size : {1u, 3u, 64u, 2881u})
+        ASSERT_EQ(kernel().read(node, handle, offset, size).body,
+                  offset < whole.size() ? whole.substr(offset, size) : "")
+            << offset << " " << size;
+    kernel().release(node, handle);
+  }
+}
+
+TEST_F(SessionTest, AFileMayComeInAnyOrderAndIsReadBack) {
+  const std::uint64_t door = make_cube();
+  const std::string frame = npy_frame(nx, ny, 1);
+  const Incoming file = create(door, "a.npy");
+  EXPECT_EQ(write(file, 100, frame.substr(100)), 0);
+  EXPECT_EQ(write(file, 0, frame.substr(0, 100)), 0);
+  EXPECT_EQ(kernel().read(file.node, file.handle, 90, 20).body, frame.substr(90, 20));
+  EXPECT_EQ(flush(file), 0);
+  release(file);
+  EXPECT_EQ(content("m/frames/a.npy"), frame);
+}
+
+TEST_F(SessionTest, AppendingWritesGoToTheEndWhateverTheOffset) {
+  const std::uint64_t door = make_cube();
+  const std::string frame = npy_frame(nx, ny, 1);
+  const Incoming file = create(door, "a.npy");
+  for (std::size_t at = 0; at < frame.size(); at += 50)
+    EXPECT_EQ(kernel().write(file.node, file.handle, 0, frame.substr(at, 50), O_APPEND).error, 0);
+  EXPECT_EQ(flush(file), 0);
+  release(file);
+  EXPECT_EQ(content("m/frames/a.npy"), frame);
+}
+
+TEST_F(SessionTest, CloseWithoutNewsRepeatsItsAnswer) {
+  const std::uint64_t door = make_cube();
+  const Incoming file = create(door, "a.npy");
+  EXPECT_EQ(write(file, 0, npy_frame(nx, ny, 1)), 0);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(flush(file), 0);
+  release(file);
+  EXPECT_EQ(content("m/meta/shape"), "5 3 1\n");
+
+  const Incoming bad = create(door, "bad");
+  EXPECT_EQ(write(bad, 0, "no frame at all"), 0);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(flush(bad), EINVAL);
+  release(bad);
+}
+
+TEST_F(SessionTest, AnIncompleteFileIsAnErrorAtTheLastCloseAndMayStillBeCompleted) {
+  const std::uint64_t door = make_cube();
+  const std::string frame = npy_frame(nx, ny, 1);
+  const Incoming file = create(door, "a.npy");
+  EXPECT_EQ(flush(file), EINVAL) << "nothing was written";
+  EXPECT_EQ(write(file, 0, frame.substr(0, 100)), 0);
+  EXPECT_EQ(flush(file), EINVAL);
+  EXPECT_EQ(write(file, 100, frame.substr(100)), 0);
+  EXPECT_EQ(flush(file), 0);
+  release(file);
+  EXPECT_EQ(content("m/frames/a.npy"), frame);
+}
+
+TEST_F(SessionTest, WhatIsIncompleteAtTheReleaseIsRefusedAndTold) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 1);
+  const Incoming file = create(door, "half.npy");
+  EXPECT_EQ(write(file, 0, npy_frame(nx, ny, 1).substr(0, 150)), 0);
+  EXPECT_EQ(list("m/append"), (std::vector<std::string>{".", "..", "f0.npy", "half.npy"}));
+  EXPECT_EQ(list("m/frames"), (std::vector<std::string>{".", "..", "f0.npy"}));
+  release(file);
+  EXPECT_EQ(kernel().lookup(door, "half.npy").error, ENOENT);
+  EXPECT_EQ(list("m/append"), (std::vector<std::string>{".", "..", "f0.npy"}));
+  EXPECT_NE(content("m/history").find("half.npy"), std::string::npos);
+  EXPECT_NE(content("m/last-error"), "");
+  EXPECT_EQ(content("m/meta/shape"), "5 3 1\n");
+}
+
+TEST_F(SessionTest, SeveralDescriptionsOfOneIncomingFileAreOneFile) {
+  const std::uint64_t door = make_cube();
+  const std::string frame = npy_frame(nx, ny, 1);
+  const Incoming first = create(door, "a.npy");
+  const std::uint64_t again = kernel().node("m/append/a.npy");
+  EXPECT_EQ(again, first.node);
+  const Incoming second{again, kernel().open(again, O_WRONLY).as<fuse_open_out>().fh, 0};
+  EXPECT_EQ(write(first, 0, frame.substr(0, 100)), 0);
+  release(first);  // not the last one
+  EXPECT_EQ(write(second, 100, frame.substr(100)), 0);
+  EXPECT_EQ(flush(second), 0);
+  release(second);
+  EXPECT_EQ(content("m/frames/a.npy"), frame);
+}
+
+TEST_F(SessionTest, TheInodeOfAnIncomingFileBecomesTheFrames) {
+  const std::uint64_t door = make_cube();
+  const Incoming file = create(door, "a.npy");
+  EXPECT_EQ(write(file, 0, npy_frame(nx, ny, 1)), 0);
+  EXPECT_EQ(flush(file), 0);
+  EXPECT_EQ(kernel().node("m/append/a.npy"), file.node);
+  EXPECT_EQ(kernel().node("m/frames/a.npy"), file.node);
+  release(file);
+  EXPECT_EQ(kernel().node("m/frames/a.npy"), file.node);
+}
+
+TEST_F(SessionTest, TemporaryNamesAreCommittedByTheirRename) {
+  const std::uint64_t door = make_cube();
+  const std::string frame = npy_frame(nx, ny, 1);
+  EXPECT_EQ(copy(door, ".a.npy.Xy12Zz", frame), 0);
+  EXPECT_EQ(list("m/frames").size(), 2u);
+  EXPECT_EQ(content("m/append/.a.npy.Xy12Zz"), frame);
+  EXPECT_EQ(kernel().rename(door, ".a.npy.Xy12Zz", door, "a.npy").error, 0);
+  EXPECT_EQ(content("m/frames/a.npy"), frame);
+  EXPECT_EQ(kernel().lookup(door, ".a.npy.Xy12Zz").error, ENOENT);
+
+  EXPECT_EQ(copy(door, ".b.npy.Xy12Zz", frame.substr(0, 90)), 0);
+  EXPECT_EQ(kernel().rename(door, ".b.npy.Xy12Zz", door, "b.npy").error, EINVAL);
+  EXPECT_EQ(kernel().lookup(door, "b.npy").error, ENOENT);
+  EXPECT_EQ(kernel().unlink(door, ".b.npy.Xy12Zz").error, 0);
+  EXPECT_EQ(kernel().lookup(door, ".b.npy.Xy12Zz").error, ENOENT);
+
+  EXPECT_EQ(copy(door, ".goutputstream-1", npy_frame(nx, ny, 2)), 0);
+  EXPECT_EQ(kernel().rename(door, ".goutputstream-1", door, "a.npy").error, EEXIST);
+  EXPECT_EQ(content("m/frames/a.npy"), frame);
+}
+
+TEST_F(SessionTest, AnIncomingFileThatIsUnlinkedIsGone) {
+  const std::uint64_t door = make_cube();
+  const Incoming file = create(door, "a.npy");
+  EXPECT_EQ(kernel().unlink(door, "a.npy").error, 0);
+  EXPECT_EQ(kernel().lookup(door, "a.npy").error, ENOENT);
+  EXPECT_NE(write(file, 0, npy_frame(nx, ny, 1)), 0);
+  release(file);
+  EXPECT_EQ(list("m/append").size(), 2u);
+}
+
+TEST_F(SessionTest, AFrameIsWrittenOverByATruncationAfterItsOpen) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 1);
+  const std::string old = content("m/frames/f0.npy");
+  const std::uint64_t node = kernel().node("m/append/f0.npy");
+  constexpr pid_t pid = 4242, other = 4243;
+  // The kernel tells of O_TRUNC by a SETATTR of the same thread.
+  const auto open_by = [&](pid_t who) {
+    fuse_open_in in{};
+    in.flags = O_WRONLY;
+    const std::string body(reinterpret_cast<const char*>(&in), sizeof in);
+    return Incoming{node, kernel().call(FUSE_OPEN, node, body, who).as<fuse_open_out>().fh, 0};
+  };
+  const Incoming plain = open_by(other);
+  EXPECT_EQ(write(plain, 0, "x"), EROFS);
+  const Incoming file = open_by(pid);
+  EXPECT_EQ(kernel().truncate(node, 5, pid).error, EROFS);
+  const FakeKernel::Answer truncated = kernel().truncate(node, 0, pid);
+  EXPECT_EQ(truncated.error, 0);
+  EXPECT_EQ(truncated.as<fuse_attr_out>().attr.size, old.size()) << "who maps it keeps its pages";
+  const std::string fresh = npy_frame(nx, ny, 5000);
+  EXPECT_EQ(write(file, 0, fresh), 0);
+  EXPECT_EQ(content("m/frames/f0.npy"), old) << "until the close";
+  EXPECT_EQ(flush(file), 0);
+  release(file);
+  release(plain);
+  EXPECT_EQ(content("m/frames/f0.npy"), fresh);
+  EXPECT_EQ(content("m/frames/f0.npy.~1~"), old);
+  EXPECT_EQ(content("m/meta/shape"), "5 3 2\n");
+}
+
+TEST_F(SessionTest, WithDurabilityDiskTheAnswerOfCloseComesAfterTheSync) {
+  const std::uint64_t door = make_cube();
+  const std::uint64_t node = kernel().node("m/meta/durability");
+  const std::uint64_t handle = kernel().open(node, O_WRONLY).as<fuse_open_out>().fh;
+  EXPECT_EQ(kernel().write(node, handle, 0, "neither\n").error, EINVAL);
+  EXPECT_EQ(kernel().write(node, handle, 0, "disk\n").error, 0);
+  kernel().release(node, handle);
+  append_frames(door, 3);
+  EXPECT_EQ(content("m/meta/shape"), "5 3 3\n");
+}
+
+TEST_F(SessionTest, ListingsGoOnFromAnyOffset) {
+  append_frames(make_cube(), 60);
+  std::vector<std::uint64_t> offsets;
+  const std::vector<std::string> all = list("m/slices/xy", 4096, &offsets);
+  ASSERT_EQ(all.size(), 62u);
+  EXPECT_EQ(all[2], "z000000.npy");
+  EXPECT_EQ(all.back(), "z000059.npy");
+  EXPECT_EQ(list("m/slices/xy", 200), all) << "in small pieces";
+  for (std::size_t i = 0; i < offsets.size(); i += 7)
+    EXPECT_EQ(
+        list("m/slices/xy", 512, nullptr, offsets[i]),
+        std::vector<std::string>(all.begin() + static_cast<std::ptrdiff_t>(i) + 1, all.end()));
+  EXPECT_EQ(list("m/slices"),
+            (std::vector<std::string>{".", "..", "xy", "xz", "yz", "zx", "zy", "x", "y", "z"}));
+  EXPECT_EQ(list("m/slices/x").size(), 62u) << "directories of the slowest axis";
+  EXPECT_EQ(list("m/slices/x/z3"),
+            (std::vector<std::string>{".", "..", "y000000.npy", "y000001.npy", "y000002.npy"}));
+  EXPECT_EQ(list("m/frames")[2], "f0.npy");
+}
+
+TEST_F(SessionTest, ListedInodeNumbersAreThoseOfTheFiles) {
+  append_frames(make_cube(), 3);
+  for (const std::string directory : {"m/slices/xy", "m/slices/z/y0", "m/slices/x", "m/frames",
+                                      "m/append", "m/slices", "m/meta", "m"}) {
+    const std::uint64_t node = kernel().node(directory);
+    const std::uint64_t handle = kernel().opendir(node).as<fuse_open_out>().fh;
+    const FakeKernel::Answer part = kernel().readdir(node, handle, 0, 4096);
+    for (std::size_t at = 0; at < part.body.size();) {
+      fuse_dirent entry;
+      std::memcpy(&entry, part.body.data() + at, FUSE_NAME_OFFSET);
+      const std::string name = part.body.substr(at + FUSE_NAME_OFFSET, entry.namelen);
+      at += FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + entry.namelen);
+      if (name == "." || name == "..") continue;
+      const FakeKernel::Answer found = kernel().lookup(node, name);
+      ASSERT_EQ(found.error, 0) << directory << "/" << name;
+      EXPECT_EQ(found.as<fuse_entry_out>().attr.ino, entry.ino) << directory << "/" << name;
+    }
+    kernel().call(FUSE_RELEASEDIR, node, release_body(handle));
+  }
+}
+
+TEST_F(SessionTest, AliasesOfAViewAreOneInode) {
+  append_frames(make_cube(), 2);
+  const std::uint64_t node = kernel().node("m/slices/z/x1/y2.raw");
+  ASSERT_NE(node, 0u);
+  for (const char* path : {"m/slices/z/y2/x1.raw", "m/slices/z/x1_y2.raw", "m/slices/z/y2_x1.raw",
+                           "m/slices/z/y000002_x000001.raw", "m/slices/z/z0.._x1_y2.raw"})
+    EXPECT_EQ(kernel().node(path), node) << path;
+  for (const char* path :
+       {"m/slices/z/x1_y2.npy", "m/slices/z/x1_y2_z0..2.raw", "m/slices/z/x2_y1.raw"})
+    EXPECT_NE(kernel().node(path), node) << path;
+}
+
+TEST_F(SessionTest, NamesThatMeanNothingAreNotThere) {
+  append_frames(make_cube(), 2);
+  for (const char* path :
+       {"m/slices/xx", "m/slices/q", "m/slices/xy/z2.raw", "m/slices/xy/z-1.raw",
+        "m/slices/xy/z0.jpg", "m/slices/xy/x0_z0.raw", "m/slices/xy/z0_z1.raw",
+        "m/slices/xy/x3..3_z0.raw", "m/slices/xy/x4..9_z0.raw", "m/slices/x/z0.raw",
+        "m/slices/x/z9", "m/cube.jpg", "m/append/y", "m/meta/colour", "n"})
+    EXPECT_EQ(kernel().walk(path).error, ENOENT) << path;
+}
+
+TEST_F(SessionTest, LinksNameTheLastAndTheNewestPlane) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 2);
+  const auto target = [&](std::string_view path) {
+    return kernel().call(FUSE_READLINK, kernel().node(path), "").body;
+  };
+  EXPECT_EQ(target("m/slices/xy/last.fits"), "z000001.fits");
+  EXPECT_EQ(target("m/slices/xy/newest.npy"), "z000001.npy");
+  EXPECT_EQ(target("m/slices/xz/last.raw"), "y000002.raw");
+  EXPECT_EQ(kernel().walk("m/slices/xz/newest.raw").error, ENOENT);
+  append_frames(door, 1, 2);
+  EXPECT_EQ(target("m/slices/xy/newest.npy"), "z000002.npy");
+}
+
+TEST_F(SessionTest, GrowthExtendsRawViewsAndGivesOthersANewInode) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 2);
+  const std::uint64_t raw = kernel().node("m/cube.raw");
+  const std::uint64_t npy = kernel().node("m/cube.npy");
+  const std::uint64_t plane = kernel().node("m/slices/xy/z1.npy");
+  const std::uint64_t raw_handle = kernel().open(raw, O_RDONLY).as<fuse_open_out>().fh;
+  const std::uint64_t npy_handle = kernel().open(npy, O_RDONLY).as<fuse_open_out>().fh;
+  const std::string npy_before = kernel().read(npy, npy_handle, 0, 4096).body;
+  constexpr std::uint64_t plane_bytes = nx * ny * sizeof(float);
+  EXPECT_EQ(kernel().read(raw, raw_handle, 2 * plane_bytes, 4096).body, "");
+
+  append_frames(door, 1, 2);
+  EXPECT_EQ(kernel().node("m/cube.raw"), raw);
+  EXPECT_EQ(kernel().node("m/slices/xy/z1.npy"), plane);
+  EXPECT_NE(kernel().node("m/cube.npy"), npy);
+  EXPECT_EQ(kernel().getattr(raw).as<fuse_attr_out>().attr.size, 3 * plane_bytes);
+  EXPECT_EQ(floats(kernel().read(raw, raw_handle, 2 * plane_bytes, 4096).body).at(0), 200.0f);
+  EXPECT_EQ(kernel().read(npy, npy_handle, 0, 4096).body, npy_before);
+  EXPECT_EQ(kernel().getattr(npy).as<fuse_attr_out>().attr.size, npy_before.size());
+
+  // The kernel was told of the longer file, and of nothing else.
+  bool told = false;
+  for (const fuse_notify_inval_inode_out& notice : kernel().invalidations()) {
+    EXPECT_EQ(notice.ino, raw);
+    told = true;
+  }
+  EXPECT_TRUE(told);
+  kernel().release(raw, raw_handle);
+  kernel().release(npy, npy_handle);
+}
+
+TEST_F(SessionTest, PagesThatTheKernelKeepsAreInvalidatedFromTheOldEnd) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 2);
+  const std::uint64_t raw = kernel().node("m/cube.raw");
+  const std::uint64_t handle = kernel().open(raw, O_RDONLY).as<fuse_open_out>().fh;
+  fuse_read_in in{};  // lock_owner 0: into the cache
+  in.fh = handle;
+  in.size = 4096;
+  EXPECT_EQ(
+      kernel()
+          .call(FUSE_READ, raw, std::string_view(reinterpret_cast<const char*>(&in), sizeof in))
+          .error,
+      0);
+  append_frames(door, 1, 2);
+  bool tail = false;
+  for (const fuse_notify_inval_inode_out& notice : kernel().invalidations())
+    tail = tail || (notice.ino == raw && notice.off == 0);
+  EXPECT_TRUE(tail);
+  kernel().release(raw, handle);
+}
+
+TEST_F(SessionTest, AForgottenNumberMeansNothingAndIsNotUsedAgain) {
+  append_frames(make_cube(), 1);
+  const std::uint64_t node = kernel().node("m/slices/xy/z0.raw");
+  const std::uint64_t again = kernel().node("m/slices/xy/z0.raw");
+  ASSERT_EQ(node, again);
+  kernel().forget(node, 1);
+  EXPECT_EQ(kernel().getattr(node).error, 0) << "one look-up is left";
+  kernel().forget(node, 1);
+  // A FORGET has no answer; another request on the same thread pool may overtake it.
+  for (int i = 0; i < 1000 && kernel().getattr(node).error == 0; ++i) ::usleep(1000);
+  EXPECT_EQ(kernel().getattr(node).error, ESTALE);
+  const std::uint64_t fresh = kernel().node("m/slices/xy/z0.raw");
+  EXPECT_NE(fresh, node);
+  EXPECT_EQ(kernel().getattr(fresh).error, 0);
+}
+
+TEST_F(SessionTest, WhatIsNotPossibleIsRefusedAndTold) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 1);
+  const std::uint64_t view = kernel().node("m/slices/xy/z0.raw");
+  const std::uint64_t planes = kernel().node("m/slices/xy");
+  EXPECT_EQ(kernel().open(view, O_RDWR).error, EROFS);
+  EXPECT_EQ(kernel().truncate(view, 0).error, EROFS);
+  EXPECT_EQ(kernel().unlink(planes, "z0.raw").error, EPERM);
+  EXPECT_EQ(kernel().create(planes, "new.raw").error, EPERM);
+  EXPECT_EQ(kernel().rename(planes, "z0.raw", planes, "z1.raw").error, EPERM);
+  EXPECT_EQ(kernel().mkdir(door, "sub").error, EPERM);
+  EXPECT_EQ(kernel().unlink(door, "f0.npy").error, EPERM);
+  EXPECT_EQ(kernel().unlink(door, "nothing").error, ENOENT);
+  EXPECT_EQ(kernel().open(kernel().node("m/meta/shape"), O_WRONLY).error, EPERM);
+  EXPECT_EQ(kernel().call(FUSE_SYMLINK, door, std::string("l\0t\0", 4)).error, EPERM);
+  EXPECT_EQ(kernel().create(door, "z").error, EINVAL);
+  EXPECT_EQ(kernel().create(door, std::string(256, 'a')).error, ENAMETOOLONG);
+  EXPECT_EQ(kernel().create(door, "a\nb").error, EINVAL);
+  EXPECT_EQ(kernel().call(FUSE_RMDIR, FUSE_ROOT_ID, std::string("m\0", 2)).error, ENOTEMPTY);
+  EXPECT_EQ(content("m/meta/shape"), "5 3 1\n");
+  const std::string history = content("m/history");
+  EXPECT_NE(history.find("EROFS"), std::string::npos);
+  EXPECT_NE(history.find("EPERM"), std::string::npos);
+}
+
+TEST_F(SessionTest, AttributesHoldForShellToolsAndTar) {
+  append_frames(make_cube(), 2);
+  for (const char* path : {"m/slices/xy/z0.npy", "m/cube.raw", "m/frames/f0.npy"}) {
+    const auto attr = kernel().getattr(kernel().node(path)).as<fuse_attr_out>().attr;
+    EXPECT_GT(attr.blocks, 0u) << path;
+    EXPECT_EQ(attr.blksize, 1u << 20) << path;
+    EXPECT_EQ(attr.size, content(path).size()) << path;
+  }
+  const auto frame = kernel().getattr(kernel().node("m/frames/f0.npy")).as<fuse_attr_out>().attr;
+  EXPECT_EQ(frame.mode, static_cast<std::uint32_t>(S_IFREG | 0640));
+}
+
+TEST_F(SessionTest, ManyWritersAtOnceAreAllTakenAndEachRequestIsAnsweredOnce) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 1);
+  constexpr unsigned writers = 6, frames = 8;
+  std::vector<std::thread> threads;
+  for (unsigned w = 0; w < writers; ++w) {
+    threads.emplace_back([&, w] {
+      for (unsigned i = 0; i < frames; ++i) {
+        const std::string name = "w" + std::to_string(w) + "-" + std::to_string(i);
+        EXPECT_EQ(copy(door, name, npy_frame(nx, ny, static_cast<float>((w + 1) * 1000 + i))), 0);
+      }
+    });
+  }
+  for (int i = 0; i < 50; ++i) content("m/cube.npy");
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(content("m/meta/shape"), "5 3 " + std::to_string(writers * frames + 1) + "\n");
+  std::set<float> firsts;
+  for (unsigned z = 0; z <= writers * frames; ++z)
+    firsts.insert(floats(content("m/slices/xy/z" + std::to_string(z) + ".raw")).at(0));
+  EXPECT_EQ(firsts.size(), writers * frames + 1u);
+}
+
+TEST_F(SessionTest, OpenFilesAtTheEndOfTheSessionAreDropped) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 1);
+  const Incoming half = create(door, "half.npy");
+  EXPECT_EQ(write(half, 0, npy_frame(nx, ny, 1).substr(0, 150)), 0);
+  EXPECT_EQ(kernel().open(kernel().node("m/cube.fits"), O_RDONLY).error, 0);
+  EXPECT_EQ(kernel().opendir(kernel().node("m/slices/xy")).error, 0);
+  restart(Caching::automatic, true);
+  EXPECT_EQ(content("m/meta/shape"), "5 3 1\n");
+}
+
+}  // namespace
+}  // namespace accrete
