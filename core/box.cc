@@ -7,11 +7,14 @@
 // layer of a brick is `layer_pitch` ≥ its elements' bytes away from the next: no two layers share a
 // byte. for_blocks() relies on the terms' independence: it cuts each axis by itself.
 //
-// Index. Boxes are kept by layer axis, ordered by their origin along it, every subtree with the
-// smallest interval that holds its boxes' intervals along that axis. A subtree is skipped only if
-// the region has no coordinate in that interval, hence none in any box below it; a box is visited
-// only if the region meets it on every axis. No more is assumed of the boxes than that: growth
-// along one axis gives disjoint intervals, but the answer would be right without.
+// Index. Boxes are kept by layer axis, ordered by their origin along it and then by their age,
+// every subtree with the smallest cuboid that holds its boxes. A subtree is skipped only if the
+// region has no coordinate in an interval of that cuboid, hence none in any box below it; a box is
+// visited only if the region meets it on every axis. No more is assumed of the boxes than that.
+// What makes it fast is that growth gives fresh coordinates: boxes that reserve ahead follow each
+// other along their layer axis, and those of one frame (whose layer axis need not be the one that
+// grew; they may all begin at the same place along it) follow each other along the grown axis by
+// age.
 #include "core/box.h"
 
 #include <algorithm>
@@ -191,23 +194,26 @@ namespace {
 
 using BoxPointer = std::shared_ptr<const Box>;
 
-std::int64_t low(const Box& box, std::size_t axis) {
-  return box.origin[axis];
-}
-std::int64_t high(const Box& box, std::size_t axis) {
-  return box.origin[axis] + static_cast<std::int64_t>(box.extent[axis]);
-}
-
-// The hull of boxes' intervals along their layer axis.
+// The smallest cuboid that holds some boxes of one rank; of rank 0 when there are none.
 struct Hull {
-  std::int64_t low = coordinate_limit;
-  std::int64_t high = -coordinate_limit;
+  Coords low;
+  Coords high;
 
   static Hull of(const BoxPointer& box) {
-    return {accrete::low(*box, box->layer_axis), accrete::high(*box, box->layer_axis)};
+    Hull hull{box->origin, box->origin};
+    for (std::size_t axis = 0; axis < box->rank(); ++axis)
+      hull.high[axis] += static_cast<std::int64_t>(box->extent[axis]);
+    return hull;
   }
   friend Hull operator+(const Hull& a, const Hull& b) {
-    return {std::min(a.low, b.low), std::max(a.high, b.high)};
+    if (a.low.empty()) return b;
+    if (b.low.empty()) return a;
+    Hull sum = a;
+    for (std::size_t axis = 0; axis < a.low.size(); ++axis) {
+      sum.low[axis] = std::min(a.low[axis], b.low[axis]);
+      sum.high[axis] = std::max(a.high[axis], b.high[axis]);
+    }
+    return sum;
   }
 };
 
@@ -293,12 +299,13 @@ void BoxIndex::for_meeting(
   if (!content_) return;
   for (std::size_t layer_axis = 0; layer_axis < max_rank; ++layer_axis) {
     content_->by_place[layer_axis].for_where(
-        [&](const Hull& hull) { return meets(layer_axis, hull.low, hull.high); },
-        [&](std::size_t, const BoxPointer& box) {
-          for (std::size_t axis = 0; axis < box->rank(); ++axis)
-            if (axis != layer_axis && !meets(axis, low(*box, axis), high(*box, axis))) return;
-          visit(*box);
-        });
+        [&](const Hull& hull) {
+          if (!meets(layer_axis, hull.low[layer_axis], hull.high[layer_axis])) return false;
+          for (std::size_t axis = 0; axis < hull.low.size(); ++axis)
+            if (axis != layer_axis && !meets(axis, hull.low[axis], hull.high[axis])) return false;
+          return true;
+        },
+        [&](std::size_t, const BoxPointer& box) { visit(*box); });
   }
 }
 

@@ -76,7 +76,7 @@ class BoxIndex {
   // Valid while this index or a copy of it lives.
   const Box* find(std::uint64_t id) const;
   // Calls visit for each box that meets the cuboid [first, first + extent) in any order.
-  // O(log n + boxes that meet it along their layer axis).
+  // O(log n + boxes that meet it) for boxes that came by growth along one axis.
   void for_overlapping(const Coords& first, const Shape& extent,
                        const std::function<void(const Box&)>& visit) const;
   // The same for any product of sets: meets(axis, low, high) tells whether the axis' set holds a

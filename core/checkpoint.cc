@@ -59,22 +59,26 @@ Error damaged(const std::string& name, const char* what) {
 
 std::string checkpoint_name(std::uint64_t generation) {
   char name[32];
-  std::snprintf(name, sizeof name, "checkpoint.%06llu", static_cast<unsigned long long>(generation));
+  std::snprintf(name, sizeof name, "checkpoint.%06llu",
+                static_cast<unsigned long long>(generation));
   return name;
 }
 
-Result<CheckpointRows> write_checkpoint(const PosixFile& directory, std::uint64_t generation,
-                                        const CheckpointFacts& facts, const Snapshot& snapshot) {
+namespace {
+
+Result<CheckpointRows> write_tables(const PosixFile& directory, std::uint64_t generation,
+                                    const CheckpointFacts& facts, const Snapshot& snapshot) {
   std::vector<RunRow> runs;
   for (std::size_t a = 0; a < snapshot.axes.size(); ++a)
-    snapshot.axes[a].for_runs({0, snapshot.axes[a].extent()},
-                              [&](std::uint64_t, Run run) { runs.push_back({a, run}); });
+    snapshot.axes[a].for_runs({0, snapshot.axes[a].extent()}, [&](std::uint64_t, Run run) {
+      runs.push_back({a, run});
+    });
   ByteWriter definition;
   encode(definition, snapshot.definition);
   definition.pad_to(8);
 
-  ACCRETE_TRY(const PosixFile file, PosixFile::open_at(directory, temporary_name,
-                                                       O_RDWR | O_CREAT | O_TRUNC, 0600));
+  ACCRETE_TRY(const PosixFile file,
+              PosixFile::open_at(directory, temporary_name, O_RDWR | O_CREAT | O_TRUNC, 0600));
   Sink sink(file);
   ByteWriter& out = sink.out();
   out.put_raw(file_magic);
@@ -115,6 +119,16 @@ Result<CheckpointRows> write_checkpoint(const PosixFile& directory, std::uint64_
   ACCRETE_TRY(const auto mapping, map_shared(file, size));
   const std::uint64_t rows_at = size - 8 - snapshot.frames.count() * frame_row_bytes;
   return CheckpointRows{std::shared_ptr<const std::byte>(mapping, mapping.get() + rows_at), size};
+}
+
+}  // namespace
+
+Result<CheckpointRows> write_checkpoint(const PosixFile& directory, std::uint64_t generation,
+                                        const CheckpointFacts& facts, const Snapshot& snapshot) {
+  auto rows = write_tables(directory, generation, facts, snapshot);
+  // A full disk needs its space for other things.
+  if (!rows.ok()) (void)unlink_at(directory, temporary_name, false);
+  return rows;
 }
 
 Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t generation) {
@@ -165,6 +179,7 @@ Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t gen
   }
   for (std::uint64_t i = 0; i < box_count && in.good(); ++i) {
     ACCRETE_TRY(const Box box, decode_box(in.get_raw(box_row_bytes)));
+    ACCRETE_CHECK(check_box(box, size_of(snapshot->definition.coding.type)));
     ACCRETE_TRY(snapshot->boxes, snapshot->boxes.put(box));
   }
   if (!in.good() || in.remaining() % frame_row_bytes != 0 ||

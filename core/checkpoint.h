@@ -1,7 +1,7 @@
 // A checkpoint: a whole snapshot as one file of tables, from which a journal goes on.
 //
-// It is written beside the older one, synced and renamed; the frames' rows are used from its mapping
-// as they lie there. Layout: FORMAT.md, "Checkpoint".
+// It is written beside the older one, synced and renamed; the frames' rows are used from its
+// mapping as they lie there. Layout: FORMAT.md, "Checkpoint".
 #pragma once
 
 #include <cstdint>
@@ -14,10 +14,10 @@
 namespace accrete {
 
 struct CheckpointFacts {
-  std::uint64_t cube = 0;         // the cube's uid
-  std::int64_t created_ns = 0;    // when the cube was made
-  std::uint64_t sequence = 0;     // of the last journal record that is included
-  std::uint64_t chain = 0;        // of that record
+  std::uint64_t cube = 0;       // the cube's uid
+  std::int64_t created_ns = 0;  // when the cube was made
+  std::uint64_t sequence = 0;   // of the last journal record that is included
+  std::uint64_t chain = 0;      // of that record
 };
 
 struct Checkpoint {
@@ -37,7 +37,8 @@ struct CheckpointRows {
 Result<CheckpointRows> write_checkpoint(const PosixFile& directory, std::uint64_t generation,
                                         const CheckpointFacts& facts, const Snapshot& snapshot);
 
-// EIO when it is damaged or of a newer version (the sentence says which), ENOENT when it is not there.
+// EIO when it is damaged or of a newer version (the sentence says which), ENOENT when it is not
+// there.
 Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t generation);
 
 }  // namespace accrete

@@ -16,6 +16,10 @@ namespace {
 constexpr std::uint64_t least_checkpoint_step = 4 << 20;  // bytes of journal
 constexpr std::uint64_t closing_checkpoint_step = 256 << 10;
 
+bool is_full(const Error& error) {
+  return error.number() == ENOSPC || error.number() == EDQUOT || error.number() == EFBIG;
+}
+
 }  // namespace
 
 std::int64_t now_ns() {
@@ -163,15 +167,17 @@ void CubeOnDisk::retire(const Snapshot& snapshot, FrameRow row, Delta& delta, Fr
     axis = axis.erase({*at, *at + length}).value();
     done += length;
   }
-  snapshot.boxes.for_overlapping(row.first, row.extent, [&](const Box& found) {
+  // Its boxes, and no others, hold the line along the grown axis through its first element.
+  Shape line(row.extent.size(), 1);
+  line[g] = row.extent[g];
+  snapshot.boxes.for_overlapping(row.first, line, [&](const Box& found) {
     Box box = found;
     std::uint64_t slot = 0;
     std::uint64_t slots = 1;
     if (box.slots() > 1) {
       const std::int64_t begin = std::max(row.first[g], box.origin[g]);
-      const std::int64_t end =
-          std::min(row.first[g] + static_cast<std::int64_t>(row.extent[g]),
-                   box.origin[g] + static_cast<std::int64_t>(box.extent[g]));
+      const std::int64_t end = std::min(row.first[g] + static_cast<std::int64_t>(row.extent[g]),
+                                        box.origin[g] + static_cast<std::int64_t>(box.extent[g]));
       slot = static_cast<std::uint64_t>(begin - box.origin[g]);
       slots = static_cast<std::uint64_t>(end - begin);
     }
@@ -268,11 +274,13 @@ Status CubeOnDisk::read(const Pinned& pinned, const View& view, Interval range, 
 
 // ---- Durability ----
 
-void CubeOnDisk::sync(SyncDone done) { syncs_.request(shared_from_this(), std::move(done)); }
+void CubeOnDisk::sync(SyncDone done) {
+  syncs_.request(shared_from_this(), std::move(done));
+}
 
 bool CubeOnDisk::is_dirty() const {
   MutexLock lock(commit_lock_);
-  return !read_only_ && last_delta_ > durable_;
+  return !read_only_ && (last_delta_ > durable_ || !freed_.empty());
 }
 
 Status CubeOnDisk::sync_files() const {
@@ -297,16 +305,23 @@ Status CubeOnDisk::sync_now() {
   std::uint64_t frames = 0;
   {
     MutexLock lock(commit_lock_);
-    if (last_delta_ <= durable_) return {};
-    sequence = journal_->sequence();
-    end = journal_->end();
-    frames = snapshot()->frames.count();
+    if (last_delta_ > durable_) {
+      sequence = journal_->sequence();
+      end = journal_->end();
+      frames = snapshot()->frames.count();
+    }
+  }
+  if (end == 0) {
+    reuse_freed();
+    return {};
   }
   // Commits go on meanwhile; only a holder of sync_lock_ replaces the journal.
   Status status = sync_files();
   if (status.ok()) {
     MutexLock lock(commit_lock_);
     status = mark(sequence, end, frames);
+    // All is on disk: without the mark recovery only has to look at the data. It is tried again.
+    if (!status.ok() && is_full(status.error())) return {};
   }
   if (!status.ok()) {
     fence(status.error());
@@ -354,6 +369,24 @@ void CubeOnDisk::reuse_freed() {
   }
 }
 
+// A journal that another one follows ends with everything in it durable, its last mark included:
+// the next one's header names that record, and recovery goes on only where the two agree.
+Result<bool> CubeOnDisk::begin_next_journal() {
+  ACCRETE_CHECK(sync_files());
+  if (last_delta_ > durable_) {
+    const Status marked = mark(journal_->sequence(), journal_->end(), snapshot()->frames.count());
+    if (!marked.ok() && is_full(marked.error())) return false;
+    ACCRETE_CHECK(marked);
+    ACCRETE_CHECK(journal_->sync());
+  }
+  auto next = Journal::create(directory_, facts_.cube, journal_->generation() + 1,
+                              journal_->sequence(), journal_->chain());
+  if (!next.ok()) return false;
+  journal_ = std::move(next).value();
+  rotated_ = snapshot();
+  return true;
+}
+
 // Replaces a long journal by a checkpoint and a new journal. Commits go on while the checkpoint is
 // written; a crash meanwhile finds the older checkpoint and both journals. A failure leaves
 // everything as it is: it is tried again after the next sync.
@@ -361,26 +394,20 @@ void CubeOnDisk::rotate_if_due(std::uint64_t step) {
   std::uint64_t generation = 0;
   CheckpointFacts facts = facts_;
   std::shared_ptr<const Snapshot> base;
+  Result<bool> begun = true;
   {
     MutexLock lock(commit_lock_);
-    if (journal_->generation() == checkpoint_generation_ && journal_->end() < step) return;
     if (journal_->generation() == checkpoint_generation_) {
-      // A journal that another one follows ends with everything in it durable.
-      const std::uint64_t sequence = journal_->sequence();
-      if (last_delta_ > durable_ &&
-          (!sync_files().ok() || !mark(sequence, journal_->end(), snapshot()->frames.count()).ok()))
-        return;
-      auto next = Journal::create(directory_, facts_.cube, journal_->generation() + 1,
-                                  journal_->sequence(), journal_->chain());
-      if (!next.ok()) return;
-      journal_ = std::move(next).value();
-      rotated_ = snapshot();
+      if (journal_->end() < step) return;
+      begun = begin_next_journal();
     }
     generation = journal_->generation();
     facts.sequence = journal_->start_sequence();
     facts.chain = journal_->start_chain();
     base = rotated_;
   }
+  if (!begun.ok()) fence(begun.error());
+  if (!begun.ok() || !*begun) return;
   const auto rows = write_checkpoint(directory_, generation, facts, *base);
   if (!rows.ok()) return;
   {
@@ -404,6 +431,12 @@ void CubeOnDisk::close() {
   {
     MutexLock syncing(sync_lock_);
     rotate_if_due(closing_checkpoint_step);
+  }
+  {
+    // Bytes of a stream that still comes in, or of frames that somebody still looks at, are in the
+    // way of the next run: it has to clear them.
+    MutexLock lock(commit_lock_);
+    if (read_only_ || has_ingests() || last_delta_ > durable_ || !freed_.empty()) return;
   }
   if (PosixFile::open_at(directory_, clean_note, O_WRONLY | O_CREAT, 0600).ok())
     (void)directory_.sync_all();

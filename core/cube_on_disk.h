@@ -1,7 +1,8 @@
 // The one implementation of Cube: its files, its current snapshot, and the commit lock.
 //
-// Lock order: an ingest's lock or sync_lock_ → commit_lock() → {publish lock, names lock}; below them only the
-// leaf locks inside BrickFile, History. No lock is held while a listener or SyncDone runs.
+// Lock order: an ingest's lock or sync_lock_ → commit_lock() → {publish lock, names lock}; below
+// them only the leaf locks inside BrickFile, History. No lock is held while a listener or SyncDone
+// runs.
 #pragma once
 
 #include <deque>
@@ -128,6 +129,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
       REQUIRES(commit_lock_);
   void reuse_freed() REQUIRES(sync_lock_) EXCLUDES(commit_lock_);
   void rotate_if_due(std::uint64_t step) REQUIRES(sync_lock_) EXCLUDES(commit_lock_);
+  // Ends the journal, with all of it on disk, and begins the next. False: no space for that now.
+  Result<bool> begin_next_journal() REQUIRES(sync_lock_, commit_lock_);
   std::string frames_table(const Snapshot& snapshot) const;
 
   const PosixFile directory_;
@@ -144,13 +147,13 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   mutable Mutex commit_lock_;
   std::optional<Growth> growth_ GUARDED_BY(commit_lock_);
   std::optional<Journal> journal_ GUARDED_BY(commit_lock_);
-  std::uint64_t last_delta_ GUARDED_BY(commit_lock_) = 0;      // sequence of the newest one
-  std::uint64_t durable_ GUARDED_BY(commit_lock_) = 0;         // sequence up to which all is on disk
+  std::uint64_t last_delta_ GUARDED_BY(commit_lock_) = 0;  // sequence of the newest one
+  std::uint64_t durable_ GUARDED_BY(commit_lock_) = 0;     // sequence up to which all is on disk
   std::uint64_t durable_frames_ GUARDED_BY(commit_lock_) = 0;  // frames then
   std::deque<FreedSpace> freed_ GUARDED_BY(commit_lock_);
   std::shared_ptr<const Snapshot> rotated_ GUARDED_BY(commit_lock_);  // where the journal begins,
                                                                       // until it has a checkpoint
-  Mutex sync_lock_;  // one sync at a time
+  Mutex sync_lock_;                                                   // one sync at a time
   std::uint64_t checkpoint_generation_ GUARDED_BY(sync_lock_) = 0;
   std::uint64_t checkpoint_bytes_ GUARDED_BY(sync_lock_) = 0;
 

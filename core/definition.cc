@@ -16,6 +16,13 @@ std::size_t significant_rank(const Shape& shape) {
   return rank;
 }
 
+// The frame's extents fastest axis of the cube first, whatever the file's order is.
+Shape natural_shape(const FrameLayout& layout) {
+  Shape natural = layout.shape;
+  if (layout.fortran_order) std::reverse(natural.begin(), natural.end());
+  return natural;
+}
+
 Status check_type(DType cube, DType frame) {
   if (cube == frame) return {};
   return refuse("the frame's elements are " + std::string(name_of(frame)) + ", the cube's are " +
@@ -50,7 +57,7 @@ Result<Definition> define_by(const Definition& settings, const FrameLayout& layo
     d.letters = default_letters.substr(0, d.rank);
   } else {
     d.rank = d.letters.size();
-    if (significant_rank(layout.shape) > d.rank)
+    if (significant_rank(natural_shape(layout)) > d.rank)
       return refuse("the frame has " + std::to_string(rank) + " axes, meta/axes names " +
                     std::to_string(d.rank));
   }
@@ -66,9 +73,7 @@ Result<Definition> define_by(const Definition& settings, const FrameLayout& layo
 
 Result<Shape> fit(const Definition& definition, const FrameLayout& layout) {
   ACCRETE_CHECK(check_type(definition.coding.type, layout.coding.type));
-  // Natural order, fastest axis first, whatever the file's order is.
-  Shape natural = layout.shape;
-  if (layout.fortran_order) std::reverse(natural.begin(), natural.end());
+  const Shape natural = natural_shape(layout);
   const std::size_t significant = significant_rank(natural);
   if (significant > definition.rank)
     return refuse("the frame has " + std::to_string(significant) + " axes, the cube has " +

@@ -18,7 +18,7 @@ Result<Definition> define_by(const Definition& settings, const FrameLayout& layo
 Result<Shape> fit(const Definition& definition, const FrameLayout& layout);
 
 // Text of a property -> setting. EINVAL with a sentence for a bad value.
-Result<std::string> parse_letters(std::string_view text);           // "x y f s" or "xyfs"
-Result<std::string> parse_formats(std::string_view text);           // "fits npy"
+Result<std::string> parse_letters(std::string_view text);  // "x y f s" or "xyfs"
+Result<std::string> parse_formats(std::string_view text);  // "fits npy"
 
 }  // namespace accrete

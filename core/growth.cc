@@ -47,7 +47,8 @@ void for_slot_ranges(const Box& box, std::uint64_t first_slot, std::uint64_t slo
                      const std::function<void(std::uint64_t, std::uint64_t)>& visit) {
   const std::size_t axis = box.layer_axis;
   const std::uint64_t depth = box.brick[axis];
-  std::uint64_t row_bytes = box.brick_bytes();  // bricks that share their layers, one row of the grid
+  std::uint64_t row_bytes =
+      box.brick_bytes();  // bricks that share their layers, one row of the grid
   for (std::size_t a = 0; a < box.rank(); ++a)
     if (a != axis) row_bytes *= box.bricks_along(a);
   std::uint64_t layer = first_slot * box.slot_layers;
@@ -91,6 +92,14 @@ std::string Slab::runs_text() const {
   return out.take();
 }
 
+bool Growth::clear_slots(const Box& box, std::uint64_t first, std::uint64_t count) {
+  bool cleared = true;
+  for_slot_ranges(box, first, count, [&](std::uint64_t offset, std::uint64_t length) {
+    cleared = bricks_.clear(offset, length).ok() && cleared;
+  });
+  return cleared;
+}
+
 void Growth::restore(const Snapshot& snapshot, bool reclaim) {
   for (std::size_t a = 0; a < snapshot.axes.size(); ++a)
     high_[a] = std::max<std::int64_t>(0, snapshot.axes[a].hull().end());
@@ -100,25 +109,25 @@ void Growth::restore(const Snapshot& snapshot, bool reclaim) {
   });
   snapshot.boxes.for_all([&](const Box& box) {
     const std::size_t axis = box.layer_axis;
-    if (end_along(box, axis) != high_[axis]) return;
+    const std::uint64_t top = top_slot(box.written);
     Series& series = series_[axis];
+    const bool at_end = end_along(box, axis) == high_[axis];
+    const bool goes_on = at_end && top < box.slots();
+    // Slots that are not committed hold bytes of streams that were cut off, or blocks that were
+    // reserved for a series that does not go on.
+    for (std::uint64_t s = reclaim ? 0 : goes_on ? box.slots() : top; s < box.slots(); ++s)
+      if ((box.written & bits(s, 1)) == 0) (void)clear_slots(box, s, 1);
+    if (!at_end || series.box) return;
     series.origin = box.origin;
     series.extent = box.extent;
     series.layers = box.extent[axis];
-    if (top_slot(box.written) == box.slots()) return;
+    if (!goes_on) return;
     series.box = box.id;
     OpenBox open;
     open.box = box;
     open.taken = box.written;
     open.axis = axis;
     open.published = true;
-    open.has_blocks = !reclaim;
-    if (reclaim)
-      for (std::uint64_t s = 0; s < box.slots(); ++s)
-        if ((box.written & bits(s, 1)) == 0)
-          for_slot_ranges(box, s, 1, [&](std::uint64_t offset, std::uint64_t length) {
-            (void)bricks_.clear(offset, length);
-          });
     boxes_.emplace(box.id, std::move(open));
   });
 }
@@ -185,7 +194,8 @@ Status Growth::take_layers(Slab& slab, const Cross& cross, std::uint64_t layers,
   Series& series = series_[axis];
   bool same = series.extent.size() == cross.extent.size();
   for (std::size_t a = 0; same && a < cross.extent.size(); ++a)
-    same = a == axis || (series.origin[a] == cross.origin[a] && series.extent[a] == cross.extent[a]);
+    same =
+        a == axis || (series.origin[a] == cross.origin[a] && series.extent[a] == cross.extent[a]);
   if (!same) {
     close_series(axis);
     series = {std::nullopt, 0, cross.origin, cross.extent};
@@ -224,9 +234,7 @@ Status Growth::take_slots(Slab& slab, OpenBox& open, std::uint64_t first, std::u
       if (held.ok()) held = bricks_.hold_blocks(offset, length);
     });
     if (!held.ok()) {
-      for_slot_ranges(open.box, first, count, [&](std::uint64_t offset, std::uint64_t length) {
-        (void)bricks_.clear(offset, length);
-      });
+      (void)clear_slots(open.box, first, count);
       return held;
     }
   }
@@ -311,9 +319,7 @@ void Growth::drop(OpenBox& open) {
 void Growth::trim(OpenBox& open, std::uint64_t slots) {
   Box& box = open.box;
   const std::uint64_t old_length = box.byte_length();
-  for_slot_ranges(box, slots, box.slots() - slots, [&](std::uint64_t offset, std::uint64_t length) {
-    (void)bricks_.clear(offset, length);
-  });
+  (void)clear_slots(box, slots, box.slots() - slots);
   std::int64_t& high = high_[open.axis];
   const bool at_end = high == end_along(box, open.axis);
   box.extent[box.layer_axis] = slots;
@@ -385,18 +391,14 @@ void Growth::give_back(const Slab& slab) {
   if (slab.widens()) --widening_;
   for (const Slab::Part& part : slab.parts) {
     OpenBox& open = boxes_.at(part.box);
-    open.taken &= ~bits(part.first_slot, part.slots);
     --open.holders;
-    series_[slab.axis].layers -=
-        std::min(series_[slab.axis].layers,
-                 open.box.slots() > 1 ? part.slots : open.box.extent[slab.axis]);
-    if (open.box.slots() > 1) {
-      for_slot_ranges(open.box, part.first_slot, part.slots,
-                      [&](std::uint64_t offset, std::uint64_t length) {
-                        (void)bricks_.clear(offset, length);
-                      });
-      open.has_blocks = false;
-    }
+    series_[slab.axis].layers -= std::min(
+        series_[slab.axis].layers, open.box.slots() > 1 ? part.slots : open.box.extent[slab.axis]);
+    // Slots that cannot be cleared are not given again: they would not read as zeros.
+    const bool is_own = open.box.slots() == 1 && !open.published;  // goes back as a whole
+    if (is_own || clear_slots(open.box, part.first_slot, part.slots))
+      open.taken &= ~bits(part.first_slot, part.slots);
+    open.has_blocks = open.has_blocks && is_own;
     settle(part.box);
   }
   for (std::size_t a = 0; a < slab.surplus.size(); ++a)

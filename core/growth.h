@@ -1,8 +1,8 @@
 // Where new elements go: which coordinates, boxes and layers an incoming frame gets.
 //
-// The algebra. A frame of extents f that grows axis g brings fresh coordinates on g and, where it is
-// wider than the cube on another axis a, fresh coordinates for that surplus; elsewhere it covers the
-// coordinates that the logical indexes 0 … f_a-1 have. Its elements therefore lie in
+// The algebra. A frame of extents f that grows axis g brings fresh coordinates on g and, where it
+// is wider than the cube on another axis a, fresh coordinates for that surplus; elsewhere it covers
+// the coordinates that the logical indexes 0 … f_a-1 have. Its elements therefore lie in
 //     (fresh run on g) × Π_{a≠g} (coordinates of 0 … f_a-1)
 // and, since no committed frame has any coordinate of the fresh run, in no box that holds committed
 // elements: boxes stay disjoint, and nothing that exists is moved, rewritten or even looked at.
@@ -15,9 +15,9 @@
 // cross-section comes, the series ends: layers that were not used are cut off the last box, and
 // their coordinates and space go back. Coordinates of committed frames are never given again.
 //
-// Reserving decides coordinates and layers only; the logical place is settled at the commit. Between
-// the two other frames may commit, so still_fits() must hold at the commit, or the frame has to be
-// reserved anew (its elements then lie at coordinates that no longer mean its indexes).
+// Reserving decides coordinates and layers only; the logical place is settled at the commit.
+// Between the two other frames may commit, so still_fits() must hold at the commit, or the frame
+// has to be reserved anew (its elements then lie at coordinates that no longer mean its indexes).
 #pragma once
 
 #include <array>
@@ -39,13 +39,13 @@ struct Slab {
     std::uint64_t first_slot = 0;
     std::uint64_t slots = 0;
   };
-  std::size_t axis = 0;                // that grows
-  PerAxis<std::vector<Run>> runs;      // coordinates of the frame's indexes, an axis
-  PerAxis<Run> surplus;                // fresh coordinates on the other axes; length 0: none
-  Shape base;                          // the cube's extents when it was reserved
+  std::size_t axis = 0;            // that grows
+  PerAxis<std::vector<Run>> runs;  // coordinates of the frame's indexes, an axis
+  PerAxis<Run> surplus;            // fresh coordinates on the other axes; length 0: none
+  Shape base;                      // the cube's extents when it was reserved
   std::vector<Part> parts;
-  BoxIndex boxes;                      // just those of the parts, with only its own slots written
-  bool has_gaps = false;               // the boxes hold more coordinates than the frame
+  BoxIndex boxes;         // just those of the parts, with only its own slots written
+  bool has_gaps = false;  // the boxes hold more coordinates than the frame
 
   Run run() const { return runs[axis].front(); }
   bool widens() const;
@@ -82,19 +82,19 @@ class Growth {
 
  private:
   struct OpenBox {
-    Box box;                      // `written` is that of the snapshot, not kept here
-    std::uint64_t taken = 0;      // slots committed or held
-    unsigned holders = 0;         // slabs that hold slots
-    bool has_blocks = false;      // for all slots
-    std::size_t axis = 0;         // along which it was opened
-    bool published = false;       // a snapshot has it
-    bool closed = false;          // offers no more slots
-    bool has_news = false;        // it was trimmed and no delta has said so yet
+    Box box;                  // `written` is that of the snapshot, not kept here
+    std::uint64_t taken = 0;  // slots committed or held
+    unsigned holders = 0;     // slabs that hold slots
+    bool has_blocks = false;  // for all slots
+    std::size_t axis = 0;     // along which it was opened
+    bool published = false;   // a snapshot has it
+    bool closed = false;      // offers no more slots
+    bool has_news = false;    // it was trimmed and no delta has said so yet
   };
-  struct Series {                 // along one axis
+  struct Series {  // along one axis
     std::optional<std::uint64_t> box;
-    std::uint64_t layers = 0;     // given so far
-    Coords origin;                // cross-section; entry of the axis itself is unused
+    std::uint64_t layers = 0;  // given so far
+    Coords origin;             // cross-section; entry of the axis itself is unused
     Shape extent;
   };
   struct Cross {
@@ -104,7 +104,9 @@ class Growth {
   };
 
   static Cross cross_section(const Slab& slab);
-  Status take_layers(Slab& slab, const Cross& cross, std::uint64_t layers, std::size_t element_size);
+  bool clear_slots(const Box& box, std::uint64_t first, std::uint64_t count);  // zeros, no blocks
+  Status take_layers(Slab& slab, const Cross& cross, std::uint64_t layers,
+                     std::size_t element_size);
   Status take_slots(Slab& slab, OpenBox& open, std::uint64_t first, std::uint64_t count);
   Result<OpenBox*> open_box(const Cross& cross, std::size_t axis, std::uint64_t layers, bool ahead,
                             std::size_t element_size);
@@ -114,9 +116,9 @@ class Growth {
   void settle(std::uint64_t id);  // trims or drops a box that nobody holds and that is closed
 
   BrickFile& bricks_;
-  std::map<std::uint64_t, OpenBox> boxes_;        // in use by slabs, series or with news for a delta
+  std::map<std::uint64_t, OpenBox> boxes_;  // in use by slabs, series or with news for a delta
   std::array<Series, max_rank> series_;
-  std::array<std::int64_t, max_rank> high_{};     // coordinates from here on are unused
+  std::array<std::int64_t, max_rank> high_{};  // coordinates from here on are unused
   std::uint64_t next_box_ = 1;
   unsigned widening_ = 0;
 };

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/bytes.h"
-#include "core/frame_name.h"
 #include "core/definition.h"
+#include "core/frame_name.h"
 #include "core/ingest_file.h"
 
 namespace accrete {
@@ -17,6 +17,23 @@ constexpr std::size_t first_look = 64 << 10;  // bytes of a staged file that hol
 bool same_elements(const FrameLayout& a, const FrameLayout& b) {
   return a.format == b.format && a.coding == b.coding && a.shape == b.shape &&
          a.fortran_order == b.fortran_order && a.data_offset == b.data_offset;
+}
+
+// A name for an older frame whose name is given to a new one: NAME.~N~ with an N that is not in use
+// while N-1 is (or 1). Found by doubling and halving, since a camera may write the same name for
+// ever.
+std::string free_name(const CubeOnDisk& cube, const std::string& name) {
+  const auto in_use = [&](unsigned n) {
+    return cube.find_frame(numbered_name(name, n)).has_value();
+  };
+  unsigned used = 0;
+  unsigned free = 1;
+  for (; in_use(free); free *= 2) used = free;
+  while (free - used > 1) {
+    const unsigned middle = used + (free - used) / 2;
+    (in_use(middle) ? used : free) = middle;
+  }
+  return numbered_name(name, free);
 }
 
 }  // namespace
@@ -45,8 +62,14 @@ Result<FrameLayout> IngestFile::final_layout() {
   if (size_ == 0) return fail(std::errc::invalid_argument, "the file is empty");
   std::string read_head;
   std::string_view head = head_;
-  if (state_ == State::direct && reserved_->layout.format == FormatId::raw)
-    return reserved_->layout;
+  if (state_ == State::direct && reserved_->layout.format == FormatId::raw) {
+    // Only the lack of a header made it raw; one may have been written since.
+    read_head.resize(std::min<std::uint64_t>(size_, first_look));
+    read_locked(0, std::as_writable_bytes(std::span(read_head)));
+    const auto found = try_formats(as_bytes(read_head), read_head.size() == size_, ImageChoice{});
+    if (found.ok() && found->kind == Kind::not_mine) return reserved_->layout;
+    ACCRETE_CHECK(stage());
+  }
   if (state_ == State::staged) {
     read_head.resize(std::min<std::uint64_t>(size_, first_look));
     head = read_head;
@@ -153,8 +176,12 @@ bool IngestFile::reservation_holds(const Snapshot& now) const {
     const auto again = define_by(now.definition, r.layout);
     return again.ok() && *again == r.definition;
   }
-  return now.definition.defined && now.definition.coding == r.definition.coding &&
-         now.definition.rank == r.definition.rank && Growth::still_fits(now, r.slab);
+  if (!now.definition.defined || now.definition.coding != r.definition.coding ||
+      now.definition.rank != r.definition.rank || !Growth::still_fits(now, r.slab))
+    return false;
+  const auto extent = fit(r.definition, r.layout);
+  return extent.ok() &&
+         check_cube_size(now.axes, r.slab.axis, *extent, size_of(r.layout.coding.type)).ok();
 }
 
 Status IngestFile::store_prefix(FrameRow& row) {
@@ -202,6 +229,7 @@ Result<FrameId> IngestFile::publish(std::array<std::uint64_t, 2> digest,
   cube_->growth().commit(r.slab);
   cube_->record({owns_frame_ ? "replace" : "append", request_.name, *place, 0, ""});
   owns_frame_ = true;
+  request_.axis = r.slab.axis;  // what is written from now on stays at this place
   return row.id;
 }
 
@@ -221,9 +249,7 @@ Result<std::uint64_t> IngestFile::describe(const Snapshot& now, std::optional<Fr
     place = now.axes[axis].logical(own->first[axis]).value_or(place);
     CubeOnDisk::retire(now, *own, delta, freed);
   } else if (older) {
-    unsigned number = 1;
-    while (cube_->find_frame(numbered_name(request_.name, number))) ++number;
-    const std::string name = numbered_name(request_.name, number);
+    const std::string name = free_name(*cube_, request_.name);
     ACCRETE_TRY(older->name, heap.append(as_bytes(name)));
     older->name_hash = checksum(as_bytes(name));
     delta.frames.push_back(*older);
@@ -244,8 +270,13 @@ Result<std::uint64_t> IngestFile::describe(const Snapshot& now, std::optional<Fr
   row.mode = request_.mode;
   row.uid = request_.uid;
   row.gid = request_.gid;
-  ACCRETE_TRY(row.name, heap.append(as_bytes(request_.name)));
-  row.name_hash = checksum(as_bytes(request_.name));
+  if (owns_frame_) {  // it may have been renamed since
+    row.name = delta.frames.front().name;
+    row.name_hash = delta.frames.front().name_hash;
+  } else {
+    ACCRETE_TRY(row.name, heap.append(as_bytes(request_.name)));
+    row.name_hash = checksum(as_bytes(request_.name));
+  }
   ACCRETE_CHECK(store_prefix(row));
   if (!r.slab.has_single_runs()) {
     ACCRETE_TRY(row.runs, heap.append(as_bytes(r.slab.runs_text())));

@@ -12,6 +12,7 @@ namespace accrete {
 namespace {
 
 constexpr std::size_t copy_step = 1 << 20;
+constexpr std::uint64_t largest_file = std::uint64_t{1} << 62;
 constexpr std::size_t largest_tail = 4 << 20;  // bytes behind the elements that are kept in memory
 
 void overwrite(std::string& text, std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -47,17 +48,24 @@ Status IngestFile::append(std::span<const std::byte> bytes) {
 Status IngestFile::write_locked(std::uint64_t offset, std::span<const std::byte> bytes) {
   if (refusal_) return *refusal_;
   if (bytes.empty()) return {};
-  if (offset > (std::uint64_t{1} << 62) - bytes.size())
+  if (offset > largest_file - bytes.size())
     return fail(std::errc::file_too_large, "the file would become too large");
   dirty_ = true;
   noted_ = false;
   digest_in_order(offset, bytes);
   Status status;
   switch (state_) {
-    case State::probing: status = write_probing(offset, bytes); break;
-    case State::direct: status = write_direct(offset, bytes); break;
-    case State::staged: status = staging_.write(offset, bytes); break;
-    case State::refused: break;
+    case State::probing:
+      status = write_probing(offset, bytes);
+      break;
+    case State::direct:
+      status = write_direct(offset, bytes);
+      break;
+    case State::staged:
+      status = staging_.write(offset, bytes);
+      break;
+    case State::refused:
+      break;
   }
   if (!status.ok()) {
     refuse(status.error());
@@ -94,8 +102,8 @@ Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte>
   const std::uint64_t first = std::max(offset, data_begin);
   const std::uint64_t last = std::min(end, data_end);
   if (first < last)
-    ACCRETE_CHECK(reserved_->writer->write(first - data_begin,
-                                           bytes.subspan(first - offset, last - first)));
+    ACCRETE_CHECK(
+        reserved_->writer->write(first - data_begin, bytes.subspan(first - offset, last - first)));
   if (end > data_end) {
     const std::uint64_t from = std::max(offset, data_end);
     return write_tail(from, bytes.subspan(from - offset));
@@ -124,7 +132,10 @@ Status IngestFile::truncate(std::uint64_t size) {
   MutexLock lock(lock_);
   if (refusal_) return *refusal_;
   if (size == size_) return {};
+  if (size > largest_file)
+    return fail(std::errc::file_too_large, "the file would become too large");
   dirty_ = true;
+  noted_ = false;
   if (Status status = truncate_locked(size); !status.ok()) {
     refuse(status.error());
     return status;
@@ -136,7 +147,8 @@ Status IngestFile::truncate_locked(std::uint64_t size) {
   if (size < digested_) digest_in_order_ = false;
   if (state_ == State::probing && size < size_) {
     head_.resize(size);
-  } else if (state_ == State::direct && size > size_) {
+  } else if (state_ == State::direct && size > size_ &&
+             size <= reserved_->layout.data_offset + reserved_->layout.data_bytes + largest_tail) {
     // What lies between reads as zeros: layers are fresh, the tail is filled up when it is stored.
   } else {
     if (state_ != State::staged) ACCRETE_CHECK(stage());
@@ -197,7 +209,8 @@ Result<Format::Look> IngestFile::look(std::span<const std::byte> head, bool at_e
   layout.format = FormatId::raw;
   layout.coding = native(now->definition.coding.type);
   layout.shape = last.extent;
-  ACCRETE_TRY(const std::uint64_t elements, checked_product({layout.shape.begin(), layout.shape.end()}));
+  ACCRETE_TRY(const std::uint64_t elements,
+              checked_product({layout.shape.begin(), layout.shape.end()}));
   layout.data_bytes = elements * size_of(layout.coding.type);
   layout.least_bytes = layout.full_bytes = layout.data_bytes;
   found.kind = Kind::layout;
@@ -226,18 +239,11 @@ Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
     return fail(std::errc::invalid_argument, "the cube has no such axis");
 
   bool widens = false;
-  Shape grown;
-  for (std::size_t a = 0; a < extent.size(); ++a) {
-    const std::uint64_t old = base.axes[a].extent();
-    widens = widens || (a != axis && extent[a] > old);
-    grown.push_back(a == axis ? old + extent[a] : std::max(old, extent[a]));
-  }
+  for (std::size_t a = 0; a < extent.size(); ++a)
+    widens = widens || (a != axis && extent[a] > base.axes[a].extent());
   if (widens && !insist && cube_->growth().widening()) return false;
   const std::size_t size = size_of(layout.coding.type);
-  const auto elements = checked_product({grown.begin(), grown.end()});
-  if (!elements.ok() || *elements > cube_->limits().max_cube / size)
-    return fail(std::errc::file_too_large,
-                "the cube would become " + to_string(grown) + ", which is more than max_cube");
+  ACCRETE_CHECK(check_cube_size(base.axes, axis, extent, size));
 
   ACCRETE_TRY(r.slab, cube_->growth().reserve(base, axis, extent, size));
   FrameRow row;
@@ -252,6 +258,19 @@ Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
                    r.definition.coding);
   reserved_ = std::move(r);
   return true;
+}
+
+Status IngestFile::check_cube_size(const PerAxis<Axis>& axes, std::size_t axis, const Shape& extent,
+                                   std::size_t element_size) const {
+  Shape grown;
+  for (std::size_t a = 0; a < extent.size(); ++a) {
+    const std::uint64_t old = axes[a].extent();
+    grown.push_back(a == axis ? old + extent[a] : std::max(old, extent[a]));
+  }
+  const auto elements = checked_product({grown.begin(), grown.end()});
+  if (elements.ok() && *elements <= cube_->limits().max_cube / element_size) return {};
+  return fail(std::errc::file_too_large,
+              "the cube would become " + to_string(grown) + ", which is more than max_cube");
 }
 
 // The staging file as a cube of its own, whose axes are the file's in reverse.

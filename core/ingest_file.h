@@ -53,7 +53,8 @@ class IngestFile final : public Ingest {
   Result<Format::Look> look(std::span<const std::byte> head, bool at_end) REQUIRES(lock_);
   Result<FrameLayout> final_layout() REQUIRES(lock_);
   // Layers for a frame of that layout. False when it should be staged for now.
-  Result<bool> reserve(const FrameLayout& layout, bool insist) REQUIRES(lock_, cube_->commit_lock());
+  Result<bool> reserve(const FrameLayout& layout, bool insist)
+      REQUIRES(lock_, cube_->commit_lock());
   void give_back_slab() REQUIRES(lock_, cube_->commit_lock());
   Status begin_direct(const FrameLayout& layout) REQUIRES(lock_);
   Status stage() REQUIRES(lock_);  // to the staging file, whatever the state was
@@ -63,12 +64,17 @@ class IngestFile final : public Ingest {
 
   Result<FrameId> commit_locked() REQUIRES(lock_);
   Result<FrameId> commit_reserved(const FrameLayout& layout) REQUIRES(lock_);
+  // EFBIG when the cube would have more elements than max_cube allows.
+  Status check_cube_size(const PerAxis<Axis>& axes, std::size_t axis, const Shape& extent,
+                         std::size_t element_size) const;
   bool reservation_holds(const Snapshot& now) const REQUIRES(lock_);
-  Result<FrameId> publish(std::array<std::uint64_t, 2> digest, const std::vector<std::uint64_t>& sums)
+  Result<FrameId> publish(std::array<std::uint64_t, 2> digest,
+                          const std::vector<std::uint64_t>& sums)
       REQUIRES(lock_, cube_->commit_lock());
   Result<std::uint64_t> describe(const Snapshot& now, std::optional<FrameRow> older,
-                                 const std::vector<std::uint64_t>& sums, FrameRow& row, Delta& delta,
-                                 FreedSpace& freed) REQUIRES(lock_, cube_->commit_lock());
+                                 const std::vector<std::uint64_t>& sums, FrameRow& row,
+                                 Delta& delta, FreedSpace& freed)
+      REQUIRES(lock_, cube_->commit_lock());
   Result<FrameId> amend() REQUIRES(lock_);  // header and tail of a committed frame
   Status store_prefix(FrameRow& row) REQUIRES(lock_, cube_->commit_lock());
   void refuse(const Error& error) REQUIRES(lock_);
@@ -80,13 +86,13 @@ class IngestFile final : public Ingest {
   IngestRequest request_ GUARDED_BY(lock_);
   State state_ GUARDED_BY(lock_) = State::probing;
   std::optional<Error> refusal_ GUARDED_BY(lock_);
-  std::string head_ GUARDED_BY(lock_);         // probing: all bytes; direct: those before the elements
+  std::string head_ GUARDED_BY(lock_);  // probing: all bytes; direct: those before the elements
   std::optional<Reservation> reserved_ GUARDED_BY(lock_);
-  std::string tail_ GUARDED_BY(lock_);         // direct: bytes behind the elements
+  std::string tail_ GUARDED_BY(lock_);  // direct: bytes behind the elements
   PosixFile staging_ GUARDED_BY(lock_);
   std::uint64_t size_ GUARDED_BY(lock_) = 0;
-  bool dirty_ GUARDED_BY(lock_) = false;       // since the last commit
-  bool noted_ GUARDED_BY(lock_) = false;       // history knows that the file as it stands is refused
+  bool dirty_ GUARDED_BY(lock_) = false;  // since the last commit
+  bool noted_ GUARDED_BY(lock_) = false;  // history knows that the file as it stands is refused
   std::optional<FrameId> committed_ GUARDED_BY(lock_);
   bool owns_frame_ GUARDED_BY(lock_) = false;  // committed_ came from here, not from an equal file
   Checksummer digest_ GUARDED_BY(lock_){Checksummer::Width::bits128};

@@ -18,6 +18,7 @@ constexpr std::size_t record_header_bytes = 24;
 constexpr std::size_t mark_body_bytes = 48;
 constexpr std::size_t alignment = 8;
 constexpr std::uint64_t reserve_step = 64 << 10;
+constexpr std::uint64_t largest_body = std::uint64_t{1} << 31;
 
 std::string header(std::uint64_t cube, std::uint64_t generation, std::uint64_t sequence,
                    std::uint64_t chain) {
@@ -58,6 +59,7 @@ std::uint64_t mark_at(std::span<const std::byte> bytes, std::uint64_t at, std::u
                       std::uint64_t generation) {
   if (at + record_header_bytes + mark_body_bytes > bytes.size()) return 0;
   const auto body = bytes.subspan(at + record_header_bytes, mark_body_bytes);
+  if (ByteReader(body).get<std::uint64_t>() != mark_magic) return 0;
   ByteReader in(body.subspan(32));
   const auto covered_end = in.get<std::uint64_t>();
   return as_text(body) == mark_body(cube, generation, at, covered_end) ? covered_end : 0;
@@ -71,7 +73,9 @@ bool vouched_for(std::span<const std::byte> bytes, std::uint64_t from, std::uint
   return false;
 }
 
-std::uint64_t aligned(std::uint64_t n) { return (n + alignment - 1) / alignment * alignment; }
+std::uint64_t aligned(std::uint64_t n) {
+  return (n + alignment - 1) / alignment * alignment;
+}
 
 }  // namespace
 
@@ -132,6 +136,7 @@ Result<Journal> Journal::create(const PosixFile& directory, std::uint64_t cube,
   Journal journal(std::move(file), cube, generation, sequence, chain, head.size());
   ACCRETE_CHECK(journal.reserve(1));
   ACCRETE_CHECK(journal.file_.sync_all());
+  ACCRETE_CHECK(directory.sync_all());
   return journal;
 }
 
@@ -161,6 +166,8 @@ Status Journal::reserve(std::uint64_t bytes) {
 }
 
 Status Journal::append(RecordKind kind, std::string_view body) {
+  if (body.size() > largest_body)
+    return fail(std::errc::file_too_large, "a journal record would become too large");
   const auto length = static_cast<std::uint32_t>(body.size());
   const auto number = static_cast<std::uint32_t>(kind);
   const std::uint64_t chain = link(chain_, number, length, sequence_ + 1, as_bytes(body));

@@ -1,8 +1,8 @@
 // The journal: an append-only file of chained, checksummed records, one an operation.
 //
 // Why what recovery makes of it is right.
-// A record's `chain` is the checksum of its kind, sequence number and body, seeded with the chain of
-// the record before it. So a record is valid only where the very same records stand before it:
+// A record's `chain` is the checksum of its kind, sequence number and body, seeded with the chain
+// of the record before it. So a record is valid only where the very same records stand before it:
 // no older record, no other file's and no half-written one can be taken for the next.
 // A *mark* says up to which place of the file everything (element data, heap, journal) is known to
 // be on disk; it is written after the sync that made it so, while other records may have come in
@@ -34,20 +34,20 @@ enum class RecordKind : std::uint32_t { delta = 1, mark = 2 };
 
 struct RecordView {
   RecordKind kind;
-  std::uint64_t sequence;             // 1, 2, … across all journals of a cube
+  std::uint64_t sequence;  // 1, 2, … across all journals of a cube
   std::span<const std::byte> body;
-  std::uint64_t end;                  // file offset behind it
+  std::uint64_t end;  // file offset behind it
   std::uint64_t chain;
 };
 
 struct JournalScan {
-  std::vector<RecordView> records;    // views into the bytes that were scanned
-  std::size_t marked = 0;             // records[0, marked) and their data had been on disk
+  std::vector<RecordView> records;  // views into the bytes that were scanned
+  std::size_t marked = 0;           // records[0, marked) and their data had been on disk
   bool header_good = false;
   bool corrupt = false;
-  std::uint64_t start_chain = 0;      // of the header: the chain of the previous journal's end
-  std::uint64_t start_sequence = 0;   // sequence number of the previous journal's last record
-  std::uint64_t start_end = 0;        // where the first record begins
+  std::uint64_t start_chain = 0;     // of the header: the chain of the previous journal's end
+  std::uint64_t start_sequence = 0;  // sequence number of the previous journal's last record
+  std::uint64_t start_end = 0;       // where the first record begins
 };
 
 // Pure. `bytes`: the whole file. `cube` and `generation` must match its header.
@@ -76,7 +76,9 @@ class Journal {
   Status sync() const { return file_.sync_data(); }
 
   std::uint64_t generation() const { return generation_; }
-  std::uint64_t start_sequence() const { return start_sequence_; }  // of the record before its first
+  std::uint64_t start_sequence() const {
+    return start_sequence_;
+  }  // of the record before its first
   std::uint64_t start_chain() const { return start_chain_; }
   std::uint64_t sequence() const { return sequence_; }
   std::uint64_t chain() const { return chain_; }

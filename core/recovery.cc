@@ -3,8 +3,8 @@
 // Why the result is right. The checkpoint is whole (its checksum says so) and durable before the
 // journal before it may go. Records are applied in order by the same apply() that published them.
 // Records that a mark vouches for, and their data, were on disk: if they are not whole now, that is
-// damage, and the cube opens read-only. For the others (the tail after the last mark) write order is
-// unknown: a record counts only if it is whole, what it refers to in the heap is whole, and the
+// damage, and the cube opens read-only. For the others (the tail after the last mark) write order
+// is unknown: a record counts only if it is whole, what it refers to in the heap is whole, and the
 // elements of its frames have the checksums that it names; the first that fails ends the history,
 // since later records build on it. What was cut off leaves no trace: its heap bytes and its layers
 // lie where no row points, and are freed here.
@@ -31,8 +31,7 @@ Result<ReadJournal> read_journal(const PosixFile& directory, std::uint64_t cube,
   ACCRETE_TRY(const std::uint64_t size, file.size());
   ReadJournal journal;
   journal.bytes.resize(size);
-  ACCRETE_TRY(const std::size_t n,
-              file.read(0, std::as_writable_bytes(std::span(journal.bytes))));
+  ACCRETE_TRY(const std::size_t n, file.read(0, std::as_writable_bytes(std::span(journal.bytes))));
   journal.bytes.resize(n);
   journal.scan = scan_journal(as_bytes(journal.bytes), cube, generation);
   return journal;
@@ -55,9 +54,11 @@ struct Content {
   std::uint64_t brick_bytes;
 };
 
-bool is_whole(const Snapshot& snapshot, const FrameRow& row, const Content& content) {
+bool is_whole(const Snapshot& snapshot, const FrameRow& row, bool has_new_elements,
+              const Content& content) {
   for (const HeapRef* ref : {&row.name, &row.prefix, &row.suffix, &row.runs, &row.sums})
     if (!content.heap.read(*ref).ok()) return false;
+  if (!has_new_elements) return true;
   const auto runs = content.heap.read(row.runs);
   const auto sums = content.heap.read(row.sums);
   const auto view = frame_view(row, as_bytes(*runs));
@@ -67,15 +68,40 @@ bool is_whole(const Snapshot& snapshot, const FrameRow& row, const Content& cont
   return sums_match(row, *sums, now);
 }
 
-// Do the boxes lie within the file, and the data of the delta's frames match?
-bool is_whole(const Snapshot& snapshot, const Delta& delta, const Content& content) {
-  for (const Box& box : delta.boxes)
-    if (box.file_offset > content.brick_bytes ||
-        box.byte_length() > content.brick_bytes - box.file_offset)
-      return false;
-  for (const FrameRow& row : delta.frames)
-    if (row.state == FrameState::live && !is_whole(snapshot, row, content)) return false;
+// Nothing may be read through the mapping before this is known.
+bool lies_within(const Box& box, const Content& content) {
+  return box.file_offset <= content.brick_bytes &&
+         box.byte_length() <= content.brick_bytes - box.file_offset;
+}
+
+// Does the data of the delta's frames match? Elements of those that were there before (a new name,
+// other attributes) were looked at, or vouched for, when they came.
+bool is_whole(const Snapshot& before, const Snapshot& after, const Delta& delta,
+              const Content& content) {
+  for (const FrameRow& row : delta.frames) {
+    if (row.state != FrameState::live) continue;
+    const auto old = before.frames.find(row.id);
+    const bool same = old && old->state == FrameState::live && old->first_sum == row.first_sum &&
+                      old->sums == row.sums && old->runs == row.runs && old->first == row.first &&
+                      old->extent == row.extent;
+    if (!is_whole(after, row, !same, content)) return false;
+  }
   return true;
+}
+
+// The snapshot behind one record; `vouched_for`: its data had been on disk.
+Result<std::shared_ptr<const Snapshot>> replay(const Snapshot& before, const RecordView& record,
+                                               bool vouched_for, const Content& content) {
+  ACCRETE_TRY(const Delta delta, decode_delta(record.body));
+  for (const Box& box : delta.boxes) {
+    ACCRETE_CHECK(check_box(box, 1));
+    if (!lies_within(box, content))
+      return fail(std::errc::io_error, "the brick file is shorter than its boxes say");
+  }
+  ACCRETE_TRY(auto after, apply(before, delta));
+  if (!vouched_for && !is_whole(before, *after, delta, content))
+    return fail(std::errc::io_error, "the data of the last frames were not on disk yet");
+  return after;
 }
 
 std::uint64_t heap_end(const Snapshot& snapshot) {
@@ -119,14 +145,18 @@ Status CubeOnDisk::recover() {
   {
     ACCRETE_TRY(const PosixFile file, PosixFile::open_at(directory_, "heap", O_RDONLY));
     ACCRETE_TRY(heap_size, file.size());
-    ACCRETE_TRY(const PosixFile brick_file, PosixFile::open_at(directory_, "bricks", O_RDONLY));
-    ACCRETE_TRY(brick_bytes, brick_file.size());
-    if (brick_bytes > 0) {
-      ACCRETE_TRY(bricks, map_shared(brick_file, brick_bytes));
-    }
+  }
+  ACCRETE_TRY(const PosixFile brick_file, PosixFile::open_at(directory_, "bricks", O_RDONLY));
+  ACCRETE_TRY(brick_bytes, brick_file.size());
+  if (brick_bytes > 0) {
+    ACCRETE_TRY(bricks, map_shared(brick_file, brick_bytes));
   }
   ACCRETE_TRY(const auto heap, HeapFile::open(directory_, heap_size, false));
   const Content content{*heap, bricks, brick_bytes};
+  bool all_within = true;
+  checkpoint.snapshot->boxes.for_all(
+      [&](const Box& box) { all_within = all_within && lies_within(box, content); });
+  if (!all_within) return fail(std::errc::io_error, "the brick file is shorter than its boxes say");
 
   std::shared_ptr<const Snapshot> now = checkpoint.snapshot;
   std::shared_ptr<const Snapshot> journal_start;
@@ -136,10 +166,17 @@ Status CubeOnDisk::recover() {
   std::uint64_t chain = facts_.chain;
   std::uint64_t journal_generation = 0;
   std::uint64_t lost = 0;
+  bool cut = false;
   durable_ = sequence;
   for (std::uint64_t g = generation;; ++g) {
     auto read = read_journal(directory_, facts_.cube, g);
-    if (!read.ok() || !read->scan.header_good || read->scan.start_sequence != sequence ||
+    const bool is_there = read.ok() && read->scan.header_good;
+    // The journal before it was on disk, whole, when this one was begun.
+    if (g > generation && is_there && read->scan.start_sequence > sequence)
+      trouble = "the journal has lost records that had been on disk";
+    if (!read.ok() && read.error().code != std::errc::no_such_file_or_directory)
+      trouble = read.error().sentence;
+    if (!is_there || cut || read->scan.start_sequence != sequence ||
         read->scan.start_chain != chain) {
       if (g == generation) trouble = "the journal of the newest checkpoint is missing or damaged";
       break;
@@ -152,11 +189,7 @@ Status CubeOnDisk::recover() {
     for (const RecordView& record : journal.scan.records) {
       const bool marked = kept < journal.scan.marked;
       if (record.kind == RecordKind::delta) {
-        auto delta = decode_delta(record.body);
-        auto next = delta.ok() ? apply(*now, *delta)
-                               : Result<std::shared_ptr<const Snapshot>>(delta.error());
-        if (next.ok() && !marked && !is_whole(**next, *delta, content))
-          next = fail(std::errc::io_error, "the data of the last frames were not on disk yet");
+        auto next = replay(*now, record, marked, content);
         if (!next.ok()) {
           if (marked) trouble = next.error().sentence;
           lost = journal.scan.records.size() - kept;
@@ -171,28 +204,40 @@ Status CubeOnDisk::recover() {
       ++kept;
     }
     if (journal.scan.corrupt) trouble = "the journal is damaged before its last mark";
-    if (kept < journal.scan.records.size() || !trouble.empty()) break;
+    cut = kept < journal.scan.records.size() || journal.scan.corrupt;
   }
+  const std::uint64_t heap_used = heap_end(*now);
+  if (heap_used > heap_size) trouble = "the heap file is shorter than its rows say";
   if (!trouble.empty()) read_only_ = true;
 
   ACCRETE_TRY(history_, History::open(directory_, true));
   const bool clean = std::find(names.begin(), names.end(), clean_note) != names.end();
   if (!read_only_) {
-    if (clean) ACCRETE_CHECK(unlink_at(directory_, clean_note, false));
-    ACCRETE_TRY(journal_, journal_generation == 0
-                              ? Journal::create(directory_, facts_.cube, generation, sequence, chain)
-                              : Journal::resume(directory_, facts_.cube, journal_generation,
-                                                journal.scan, kept));
+    if (clean) {
+      ACCRETE_CHECK(unlink_at(directory_, clean_note, false));
+      ACCRETE_CHECK(directory_.sync_all());  // the note must not outlive what is done from now on
+    }
+    ACCRETE_TRY(
+        journal_,
+        journal_generation == 0
+            ? Journal::create(directory_, facts_.cube, generation, sequence, chain)
+            : Journal::resume(directory_, facts_.cube, journal_generation, journal.scan, kept));
     if (journal_generation > generation) rotated_ = journal_start;
   }
-  ACCRETE_TRY(heap_, HeapFile::open(directory_, read_only_ ? heap_size : heap_end(*now),
-                                    !read_only_));
+  ACCRETE_TRY(heap_, HeapFile::open(directory_, read_only_ ? heap_size : heap_used, !read_only_));
+  durable_frames_ = now->frames.count();
+  if (!read_only_ && last_delta_ > durable_) {
+    // What these records took out is about to be reclaimed: they have to be on disk before.
+    ACCRETE_CHECK(brick_file.sync_data());
+    ACCRETE_CHECK(heap_->sync());
+    ACCRETE_CHECK(journal_->sync());
+    (void)mark(journal_->sequence(), journal_->end(), now->frames.count());
+  }
   std::vector<BrickFile::Range> used;
   now->boxes.for_all([&](const Box& box) { used.push_back({box.file_offset, box.byte_length()}); });
   ACCRETE_TRY(bricks_, BrickFile::open(directory_, std::move(used), !read_only_, !clean));
   growth_.emplace(*bricks_);
-  growth_->restore(*now, !read_only_ && !clean);
-  durable_frames_ = now->frames.count();
+  if (!read_only_) growth_->restore(*now, !clean);
   set_snapshot(now);
   index_names(*now);
   if (!trouble.empty())

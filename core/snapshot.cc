@@ -14,9 +14,8 @@ using Places = PersistentSequence<Snapshot::Place>;
 
 // Index of the first place that is not before (axis, first).
 std::size_t place_index(const Places& places, std::size_t axis, std::int64_t first) {
-  return places.partition_point([&](const Snapshot::Place& p) {
-    return p.axis != axis ? p.axis < axis : p.first < first;
-  });
+  return places.partition_point(
+      [&](const Snapshot::Place& p) { return p.axis != axis ? p.axis < axis : p.first < first; });
 }
 
 Places without(const Places& places, const FrameRow& row) {
@@ -35,8 +34,7 @@ Status edit_axes(Snapshot& next, const std::vector<AxisEdit>& edits) {
   for (const AxisEdit& edit : edits) {
     if (edit.axis >= next.axes.size()) return contradiction("an edit of an unknown axis");
     Axis& axis = next.axes[edit.axis];
-    if (edit.at > axis.extent() ||
-        (edit.erase && edit.run.length > axis.extent() - edit.at))
+    if (edit.at > axis.extent() || (edit.erase && edit.run.length > axis.extent() - edit.at))
       return contradiction("an edit beyond an axis");
     if (edit.erase) {
       ACCRETE_TRY(axis, axis.erase({edit.at, edit.at + edit.run.length}));
@@ -50,29 +48,32 @@ Status edit_axes(Snapshot& next, const std::vector<AxisEdit>& edits) {
 Status put_frame(Snapshot& next, const FrameRow& row) {
   if (row.id == 0 || row.id > next.frames.count() + 1) return contradiction("a frame out of order");
   if (row.extent.size() != next.axes.size()) return contradiction("a frame of another rank");
+  for (std::size_t a = 0; a < row.extent.size(); ++a)
+    if (row.first[a] <= -coordinate_limit || row.first[a] >= coordinate_limit ||
+        row.extent[a] > static_cast<std::uint64_t>(coordinate_limit - row.first[a]))
+      return contradiction("a frame beyond the range of coordinates");
   if (const auto old = next.frames.find(row.id); old && old->state == FrameState::live)
     next.places = without(next.places, *old);
   next.frames = next.frames.put(row);
   if (row.state == FrameState::live) {
     next.places = with(next.places, row);
     if (row.id > next.newest) next.newest = row.id;
-  } else if (row.id == next.newest) {
-    for (FrameId id = row.id; --id > 0;)
-      if (const auto older = next.frames.find(id); older->state == FrameState::live) {
-        next.newest = id;
-        return {};
-      }
-    next.newest = 0;
   }
   return {};
+}
+
+// The newest frame may have gone; a younger one that came with the same delta spares the search.
+void find_newest(Snapshot& next) {
+  for (; next.newest > 0; --next.newest)
+    if (const auto row = next.frames.find(next.newest); row && row->state == FrameState::live)
+      return;
 }
 
 }  // namespace
 
 std::optional<FrameRow> FrameTable::find(FrameId id) const {
   if (id == 0 || id > count_) return std::nullopt;
-  const std::size_t i =
-      changed_.partition_point([id](const auto& row) { return row->id < id; });
+  const std::size_t i = changed_.partition_point([id](const auto& row) { return row->id < id; });
   if (i < changed_.size() && changed_.at(i)->id == id) return *changed_.at(i);
   if (id > base_count_) return std::nullopt;
   auto row = decode_frame({base_.get() + (id - 1) * frame_row_bytes, frame_row_bytes});
@@ -143,18 +144,26 @@ Element Snapshot::pad_at_rest() const {
 Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delta& delta) {
   auto next = std::make_shared<Snapshot>(before);
   ++next->generation;
+  bool redefines = false;
   if (delta.definition) {
     next->definition = *delta.definition;
     const std::size_t rank = next->definition.defined ? next->definition.rank : 0;
+    redefines =
+        rank != next->axes.size() || next->definition.coding.type != before.definition.coding.type;
     if (rank != next->axes.size()) next->axes = PerAxis<Axis>(rank);
   }
   ACCRETE_CHECK(edit_axes(*next, delta.edits));
   for (const Box& box : delta.boxes) {
     if (box.rank() != next->axes.size()) return contradiction("a box of another rank");
+    ACCRETE_CHECK(check_box(box, size_of(next->definition.coding.type)));
     ACCRETE_TRY(next->boxes, next->boxes.put(box));
   }
   for (const std::uint64_t id : delta.removed_boxes) next->boxes = next->boxes.remove(id);
   for (const FrameRow& row : delta.frames) ACCRETE_CHECK(put_frame(*next, row));
+  find_newest(*next);
+  if (redefines &&
+      (next->boxes.size() > delta.boxes.size() || next->places.size() > delta.frames.size()))
+    return contradiction("a cube that holds frames is defined anew");
   return std::shared_ptr<const Snapshot>(std::move(next));
 }
 

@@ -38,21 +38,21 @@ enum class FrameState : std::uint8_t { live = 1, removed = 2, gone = 3 };
 struct FrameRow {
   FrameId id = 0;
   FrameState state = FrameState::live;
-  HeapRef name;                  // bytes, no terminator
-  std::uint64_t name_hash = 0;   // XXH3-64 of the name
-  HeapRef prefix;                // the file's bytes before its elements
-  HeapRef suffix;                // the file's bytes after its elements
-  HeapRef runs;                  // physical runs an axis, when one of them has several (else empty)
-  HeapRef sums;                  // checksums of the chunks, when there are several
-  std::uint64_t first_sum = 0;   // checksum of the only chunk, or of none
+  HeapRef name;                 // bytes, no terminator
+  std::uint64_t name_hash = 0;  // XXH3-64 of the name
+  HeapRef prefix;               // the file's bytes before its elements
+  HeapRef suffix;               // the file's bytes after its elements
+  HeapRef runs;                 // physical runs an axis, when one of them has several (else empty)
+  HeapRef sums;                 // checksums of the chunks, when there are several
+  std::uint64_t first_sum = 0;  // checksum of the only chunk, or of none
   std::array<std::uint64_t, 2> digest{};  // XXH3-128 (low, high) of the file as it came
-  FrameLayout layout;            // of the file as it came
-  std::uint8_t grow_axis = 0;    // along which it was added
-  Coords first;                  // physical start an axis (of the first run)
-  Shape extent;                  // elements an axis; its product is the frame's element count
-  std::int64_t mtime_ns = 0;     // as the writer left them
+  FrameLayout layout;                     // of the file as it came
+  std::uint8_t grow_axis = 0;             // along which it was added
+  Coords first;                           // physical start an axis (of the first run)
+  Shape extent;               // elements an axis; its product is the frame's element count
+  std::int64_t mtime_ns = 0;  // as the writer left them
   std::int64_t arrival_ns = 0;
-  std::uint32_t mode = 0;        // permission bits
+  std::uint32_t mode = 0;  // permission bits
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
 };
@@ -76,9 +76,9 @@ struct Definition {
 
 struct AxisEdit {
   std::uint8_t axis = 0;
-  bool erase = false;            // drop `run.length` indexes from logical `at`
-  std::uint64_t at = 0;          // logical
-  Run run;                       // insert: the fresh coordinates
+  bool erase = false;    // drop `run.length` indexes from logical `at`
+  std::uint64_t at = 0;  // logical
+  Run run;               // insert: the fresh coordinates
 
   friend bool operator==(const AxisEdit&, const AxisEdit&) = default;
 };
@@ -87,13 +87,13 @@ struct AxisEdit {
 struct Delta {
   std::optional<Definition> definition;
   std::vector<AxisEdit> edits;
-  std::vector<Box> boxes;        // added or replaced, by id
+  std::vector<Box> boxes;  // added or replaced, by id
   std::vector<std::uint64_t> removed_boxes;
   std::vector<FrameRow> frames;  // added or replaced, by id
 };
 
-// Frames by id. Old rows lie in the mapped checkpoint and are decoded when asked for; newer ones are
-// an overlay of shared nodes. Immutable value: a copy is O(1), an edit O(log n).
+// Frames by id. Old rows lie in the mapped checkpoint and are decoded when asked for; newer ones
+// are an overlay of shared nodes. Immutable value: a copy is O(1), an edit O(log n).
 class FrameTable {
  public:
   FrameTable() = default;
@@ -103,7 +103,7 @@ class FrameTable {
 
   std::uint64_t count() const { return count_; }  // ids are 1 … count
   std::optional<FrameRow> find(FrameId id) const;
-  FrameTable put(const FrameRow& row) const;       // id <= count + 1
+  FrameTable put(const FrameRow& row) const;  // id <= count + 1
   // The same rows on another base: `written` has been stored as rows 1 … written.count() of a
   // checkpoint that is mapped at `rows`; only what changed since stays in the overlay.
   FrameTable rebased(std::shared_ptr<const std::byte> rows, const FrameTable& written) const;
@@ -118,7 +118,7 @@ class FrameTable {
 struct Snapshot {
   std::uint64_t generation = 0;  // counts applied deltas
   Definition definition;
-  PerAxis<Axis> axes;            // definition.rank of them, when defined
+  PerAxis<Axis> axes;  // definition.rank of them, when defined
   BoxIndex boxes;
   FrameTable frames;
   // Live frames by (grow axis, physical start along it).
@@ -128,10 +128,10 @@ struct Snapshot {
     FrameId id = 0;
   };
   PersistentSequence<Place> places;
-  FrameId newest = 0;            // the live frame that was committed last; 0: none
+  FrameId newest = 0;  // the live frame that was committed last; 0: none
 
   std::uint64_t live_frames() const { return places.size(); }
-  Shape shape() const;           // empty while undefined
+  Shape shape() const;  // empty while undefined
   // The live frame whose growth gave this physical coordinate of that axis.
   std::optional<FrameRow> frame_at(std::size_t axis, std::int64_t physical) const;
   // Axis that new frames grow. REQUIRES: definition.defined.

@@ -11,6 +11,12 @@
 
 namespace accrete {
 
+// Directories that are always there.
+inline constexpr double fixed_timeout = for_ever;
+// What a directory shows of itself and may change is its mtime. The kernel checks permissions on
+// every step of a path, and need not ask each time.
+inline constexpr double directory_timeout = 1;
+
 // A directory of a cube.
 class CubeNode : public Node {
  public:
@@ -20,6 +26,7 @@ class CubeNode : public Node {
   Result<struct stat> attributes() override {
     return state_->tree().directory_attributes(state_->cube().changed_ns());
   }
+  double attribute_timeout() const override { return directory_timeout; }
   std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
   void sync_directory(Reply reply) override;
   const std::shared_ptr<CubeState>& state() const { return state_; }
@@ -27,9 +34,6 @@ class CubeNode : public Node {
  protected:
   const std::shared_ptr<CubeState> state_;
 };
-
-// Directories that are always there.
-inline constexpr double fixed_timeout = for_ever;
 
 // Formats of which views are listed, in the order of meta/formats.
 std::vector<const Format*> listed_formats(const Cube& cube);
@@ -39,6 +43,7 @@ class RootDirectory : public Node {
   explicit RootDirectory(Tree& tree) : Node(Identity(NodeKind::root)), tree_(tree) {}
 
   Result<struct stat> attributes() override;
+  double attribute_timeout() const override { return directory_timeout; }
   Result<std::shared_ptr<Node>> find(std::string_view name) override;
   Result<std::unique_ptr<Listing>> list() override;
   Result<std::shared_ptr<Node>> make_directory(std::string_view name) override;
@@ -55,6 +60,8 @@ class CubeDirectory : public CubeNode {
  public:
   explicit CubeDirectory(std::shared_ptr<CubeState> state);
 
+  // Cubes come, go and change their names through the kernel only.
+  double entry_timeout() const override { return directory_timeout; }
   static Identity identity(std::uint64_t cube_uid) {
     return Identity(NodeKind::cube).add(cube_uid);
   }

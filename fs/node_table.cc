@@ -1,5 +1,7 @@
 #include "fs/node_table.h"
 
+#include <utility>
+
 namespace accrete {
 
 namespace {
@@ -95,10 +97,10 @@ std::vector<NodeTable::Name> NodeTable::idle_names(std::size_t most) {
   MutexLock lock(mutex_);
   for (std::size_t seen = 0; seen < slots_.size() && names.size() < most; ++seen) {
     hand_ = hand_ + 1 < slots_.size() ? hand_ + 1 : 0;
-    const Slot& slot = slots_[hand_];
-    if (hand_ > root_slot && slot.node != nullptr && slot.node->opens == 0 &&
-        slot.node->trimmable())
-      names.push_back(slot.found_as);
+    Slot& slot = slots_[hand_];
+    if (hand_ > root_slot && slot.node != nullptr && !slot.found_as.name.empty() &&
+        slot.node->opens == 0 && slot.node->trimmable())
+      names.push_back(std::exchange(slot.found_as, {}));
   }
   return names;
 }

@@ -50,7 +50,7 @@ class NodeTable {
     std::string name;
   };
   // Up to `most` names of trimmable nodes that are not open, going round the table from call to
-  // call.
+  // call; each once after it was looked up.
   std::vector<Name> idle_names(std::size_t most) EXCLUDES(mutex_);
 
  private:

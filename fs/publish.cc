@@ -1,5 +1,6 @@
 #include "fs/publish.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -12,8 +13,13 @@ namespace {
 
 // A node with its view takes about a kilobyte.
 constexpr std::size_t most_nodes = 16384;
+// The kernel forgets in its own time, and not what is in use; so the next trim comes only after so
+// many more.
+constexpr std::size_t step = most_nodes / 4;
 
 }  // namespace
+
+Publisher::Publisher(Tree& tree) : tree_(tree), trim_above_(most_nodes) {}
 
 void Publisher::start(fuse_session* session) {
   session_ = session;
@@ -50,7 +56,12 @@ void Publisher::announce(std::shared_ptr<CubeState> cube, bool contents_changed,
 }
 
 void Publisher::trim_if_large() {
-  if (tree_.nodes().size() <= most_nodes) return;
+  const std::size_t count = tree_.nodes().size();
+  const std::size_t above = trim_above_;
+  if (count <= above) {
+    if (count + step < above) trim_above_ = std::max(most_nodes, count + step);
+    return;
+  }
   {
     MutexLock lock(mutex_);
     if (trim_wanted_ || !running_) return;
@@ -97,7 +108,8 @@ void Publisher::notify(const std::vector<Item>& items) {
 
 void Publisher::trim() {
   const std::size_t count = tree_.nodes().size();
-  constexpr std::size_t wanted = most_nodes / 4 * 3;
+  trim_above_ = count + step;
+  constexpr std::size_t wanted = most_nodes - step;
   if (count <= wanted) return;
   for (const NodeTable::Name& name : tree_.nodes().idle_names(count - wanted))
     fuse_lowlevel_notify_inval_entry(session_, name.parent, name.name.data(), name.name.size());

@@ -9,6 +9,7 @@
 // never asks to keep the cache. Where nobody has a file of the cube open nothing is queued.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -42,7 +43,7 @@ class Watched {
 // Thread-safe.
 class Publisher {
  public:
-  explicit Publisher(Tree& tree) : tree_(tree) {}
+  explicit Publisher(Tree& tree);
   ~Publisher() { stop(); }
 
   // Starts the thread. Not before daemonizing.
@@ -76,6 +77,7 @@ class Publisher {
   CondVar wake_;
   std::vector<Item> queue_ GUARDED_BY(mutex_);
   bool trim_wanted_ GUARDED_BY(mutex_) = false;
+  std::atomic<std::size_t> trim_above_;  // number of nodes
   bool running_ GUARDED_BY(mutex_) = false;
 };
 

@@ -35,6 +35,8 @@ class ViewDirectory : public CubeNode {
 
   static Identity identity(std::uint64_t cube_uid, const PerAxis<std::size_t>& spanned,
                            const std::vector<AxisTerm>& terms);
+  // Letters go only with the cube's last frame; indexes are looked at each time.
+  double entry_timeout() const override { return terms_.empty() ? directory_timeout : 0; }
   Result<std::shared_ptr<Node>> find(std::string_view name) override;
   Result<std::unique_ptr<Listing>> list() override;
 

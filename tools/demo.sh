@@ -52,7 +52,7 @@ try 'dd if=MNT/m42/slices/z/x000120/y000088.raw status=none | od -t f4 | head -n
 try 'cp MNT/m42/cube.fits m42.fits; fitsverify -q m42.fits'
 
 echo
-echo "# Every cosmic ray that was planted is found along z"
+echo "# The planted cosmic rays stand out along z"
 cat >find_hits.py <<'PYTHON'
 import numpy as np
 truth = {tuple(map(int, line.split()[:3])) for line in open("hits.txt")}

@@ -108,6 +108,9 @@ TEST(NodeTable, IdleNamesAreThoseOfTrimmableNodesThatAreNotOpen) {
   ASSERT_EQ(names.size(), 1u);
   EXPECT_EQ(names[0].name, "idle");
   EXPECT_EQ(names[0].parent, 1u);
+  EXPECT_TRUE(table.idle_names(10).empty()) << "it was named already";
+  table.enter(std::make_shared<PlainNode>(3, true), 1, "again");
+  EXPECT_EQ(table.idle_names(10).size(), 1u);
 }
 
 TEST(NodeTable, BehavesAsAMapWithCounts) {

@@ -1,11 +1,14 @@
 // Makes a store of random cubes and, beside it, what a reader must find in them.
 //
 //   make_store STORE EXPECTED SEED [LIVE_COPY]
+//   make_store STORE READ
 //
 // EXPECTED/CUBE.npy is the whole cube, EXPECTED/CUBE/FRAME each frame's file as it came in.
 // LIVE_COPY is a copy of the store taken before it was closed, some of its records not yet synced.
+// READ gets what core finds in a store that is there, in the form of EXPECTED.
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <map>
 
@@ -40,6 +43,35 @@ std::uint64_t count_of(const Shape& shape) {
   return must(checked_product({shape.begin(), shape.size()}));
 }
 
+// Each cube as NPY, each of its live frames as `file_of` gives it.
+void write_arrays(Store& store, const fs::path& target,
+                  const std::function<std::string(const Cube&, const FrameRow&)>& file_of) {
+  for (const std::string& name : store.names()) {
+    const std::shared_ptr<Cube> c = must(store.find(name));
+    const Pinned pinned = c->pin();
+    if (!pinned->definition.defined) continue;
+    const View whole = must(View::whole(pinned->axes));
+    write_file(target / (name + ".npy"),
+               testing::frame_file(FormatId::npy, pinned->definition.coding.type, whole.shape(),
+                                   testing::read_all(*c, whole)));
+    fs::create_directories(target / name);
+    for (FrameId id = 1; id <= pinned->frames.count(); ++id) {
+      const FrameRow row = *pinned->frames.find(id);
+      if (row.state != FrameState::live) continue;
+      write_file(target / name / c->frame_name(row), file_of(*c, row));
+    }
+  }
+}
+
+// The file that a frame came as, put together again.
+std::string file_of_frame(const Cube& cube, const FrameRow& row) {
+  const View view = must(cube.frame_view(row));
+  std::string data(row.layout.data_bytes, '\0');
+  must(cube.read(cube.pin(), view, {0, view.element_count()},
+                 reinterpret_cast<std::byte*>(data.data()), row.layout.coding));
+  return must(cube.frame_prefix(row)) + data + must(cube.frame_suffix(row));
+}
+
 class Maker {
  public:
   Maker(fs::path store, fs::path expected, std::uint64_t seed)
@@ -53,7 +85,8 @@ class Maker {
     for (const DType type : all_dtypes) make_random(type, 1 + turn++ % max_rank);
     make_large();
     make_many();
-    must(must(cube("empty")->set_property("axes", "x y f"), cube("empty"))->set_property("pad", "7"));
+    must(cube("empty")->set_property("axes", "x y f"));
+    must(cube("empty")->set_property("pad", "7"));
   }
   void copy_open_store(const fs::path& target) const {
     fs::copy(path_, target, fs::copy_options::recursive);
@@ -61,32 +94,12 @@ class Maker {
   void close() { store_.reset(); }
 
   void write_expected() const {
-    for (const std::string& name : store_->names()) {
-      const std::shared_ptr<Cube> c = must(store_->find(name));
-      const Pinned pinned = c->pin();
-      if (!pinned->definition.defined) continue;
-      const View whole = must(View::whole(pinned->axes));
-      const DType type = pinned->definition.coding.type;
-      write_file(expected_ / (name + ".npy"),
-                 testing::frame_file(FormatId::npy, type, whole.shape(),
-                                     testing::read_all(*c, whole)));
-      fs::create_directories(expected_ / name);
-      for (const auto& [id, file] : files_.at(name))
-        write_file(expected_ / name / c->frame_name(*pinned->frames.find(id)), file);
-    }
+    write_arrays(*store_, expected_, [&](const Cube& c, const FrameRow& row) {
+      return files_.at(c.name()).at(row.id);
+    });
   }
 
  private:
-  static std::shared_ptr<Cube> must(const Status& status, std::shared_ptr<Cube> cube) {
-    accrete::must(status);
-    return cube;
-  }
-  template <class T>
-  static T must(Result<T> result) {
-    return accrete::must(std::move(result));
-  }
-  static void must(const Status& status) { accrete::must(status); }
-
   void open() { store_ = must(Store::open(path_.string(), {})); }
   void reopen() {
     store_.reset();
@@ -119,7 +132,7 @@ class Maker {
     must(cube(name)->set_property("axes", letters));
     Shape base;
     for (std::size_t a = 0; a < rank; ++a)
-      base.push_back(1 + below(rank == 1 ? 900 : rank == 2 ? 40 : rank <= 4 ? 6 : 2));
+      base.push_back(1 + below(rank == 1 ? 300 : rank == 2 ? 20 : rank <= 4 ? 5 : 2));
     for (int f = 0; f < 16; ++f) {
       if (below(3) == 0) must(cube(name)->set_property("grow", letters.substr(below(rank), 1)));
       if (below(8) == 0) must(store_->sync());
@@ -192,11 +205,16 @@ class Maker {
 }  // namespace accrete
 
 int main(int argc, char** argv) {
-  if (argc != 4 && argc != 5) {
-    std::cerr << "usage: make_store STORE EXPECTED SEED [LIVE_COPY]\n";
+  if (argc < 3 || argc > 5) {
+    std::cerr << "usage: make_store STORE EXPECTED SEED [LIVE_COPY] | make_store STORE READ\n";
     return 2;
   }
   std::filesystem::create_directories(argv[2]);
+  if (argc == 3) {
+    const auto store = accrete::must(accrete::Store::open(argv[1], {}));
+    accrete::write_arrays(*store, argv[2], accrete::file_of_frame);
+    return 0;
+  }
   accrete::Maker maker(argv[1], argv[2], std::strtoull(argv[3], nullptr, 10));
   maker.make_all();
   maker.write_expected();

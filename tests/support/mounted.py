@@ -48,6 +48,8 @@ def need_fuse():
     missing = None
     if not os.path.exists("/dev/fuse"):
         missing = "there is no /dev/fuse"
+    elif not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        missing = "/dev/fuse may not be opened"
     elif shutil.which("fusermount3") is None:
         missing = "there is no fusermount3"
     if missing and os.environ.get("CI") == "true":

@@ -1,0 +1,190 @@
+"""Stores made by core, read back by read_store.py, which knows core/FORMAT.md only."""
+import os
+import pathlib
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import unittest
+
+import numpy as np
+
+import read_store
+
+HERE = pathlib.Path(__file__).resolve().parent
+MAKE_STORE = os.environ.get("MAKE_STORE", "make_store")
+SEED = int(os.environ.get("ACCRETE_SEED", "20260101"))
+
+
+def make_store(directory, seed):
+    subprocess.run([MAKE_STORE, directory / "store", directory / "expected", str(seed),
+                    directory / "live"], check=True)
+
+
+def files_below(directory):
+    return {path.relative_to(directory): path.read_bytes()
+            for path in directory.rglob("*") if path.is_file()}
+
+
+class ReadStore(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory(prefix="accrete-read-store-")
+        cls.directory = pathlib.Path(cls.temporary.name)
+        make_store(cls.directory / "0", SEED)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+
+    def check_cube(self, cube, expected):
+        """`expected`: CUBE.npy, and the frames' files in CUBE/."""
+        array = cube.array()
+        want = np.load(expected.with_name(expected.name + ".npy"))
+        self.assertEqual(array.dtype, want.dtype)
+        self.assertEqual(array.shape, want.shape)
+        self.assertEqual(array.tobytes(), want.tobytes())
+        files = {os.fsencode(path.name): path for path in expected.iterdir()}
+        frames = cube.live_frames()
+        self.assertEqual(sorted(frames), sorted(files))
+        for name, row in frames.items():
+            cube.check_frame(row)
+            self.assertEqual(cube.frame_file(row), files[name].read_bytes(), name)
+
+    def check_store(self, store, expected):
+        cubes = sorted(path.name for path in expected.iterdir() if path.is_dir())
+        self.assertEqual(read_store.cube_names(store), sorted(cubes + ["empty"]))
+        for name in cubes:
+            with self.subTest(store=store.name, cube=name):
+                cube = read_store.open_cube(store, name)
+                self.assertEqual(cube.lost_records, 0)
+                self.check_cube(cube, expected / name)
+        empty = read_store.open_cube(store, "empty")
+        self.assertFalse(empty.definition.defined)
+        self.assertEqual((empty.definition.letters, empty.definition.pad_text), (b"xyf", b"7"))
+
+    def copy_of(self, store, name):
+        target = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
+        shutil.copy(store / "accretefs.store", target)
+        shutil.copytree(store / name, target / name)
+        return target
+
+    def test_all_types_and_ranks_after_a_clean_close(self):
+        self.check_store(self.directory / "0" / "store", self.directory / "0" / "expected")
+        for turn in range(1, 3):
+            directory = self.directory / str(turn)
+            with self.subTest(seed=SEED + turn):
+                make_store(directory, SEED + turn)
+                self.check_store(directory / "store", directory / "expected")
+            shutil.rmtree(directory)
+
+    def test_a_store_copied_while_it_was_open(self):
+        self.check_store(self.directory / "0" / "live", self.directory / "0" / "expected")
+
+    def test_golden_stores_of_each_version_read_as_ever(self):
+        archives = sorted((HERE / "golden").glob("version-*.tar.xz"))
+        self.assertTrue(archives)
+        for archive in archives:
+            with self.subTest(archive=archive.name), tempfile.TemporaryDirectory() as directory:
+                root = pathlib.Path(directory)
+                with tarfile.open(archive) as tar:
+                    tar.extractall(root)
+                for name in ("store", "live"):
+                    self.check_store(root / name, root / "expected")
+                    # The program itself opens (and recovers) them too.
+                    subprocess.run([MAKE_STORE, root / name, root / "read"], check=True)
+                    self.assertEqual(files_below(root / "read"), files_below(root / "expected"))
+
+    def test_the_command_line(self):
+        out = self.directory / "out.npy"
+        store = self.directory / "0" / "store"
+        run = [sys.executable, HERE / "read_store.py", store]
+        subprocess.run([*run, "large", out], check=True)
+        self.assertEqual(np.load(out).shape, (4, 600, 700))
+        failed = subprocess.run([*run, "empty", out], capture_output=True, text=True, check=False)
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn("undefined", failed.stderr)
+
+    def test_a_torn_last_record_costs_the_last_frame_only(self):
+        # "many" holds a checkpoint and records behind it, which no mark vouches for in "live".
+        want = np.load(self.directory / "0" / "expected" / "many.npy")
+        live = self.directory / "0" / "live"
+        whole = max((live / "many").glob("journal.*")).stat().st_size
+        for cut in (1, 8, 100, 700):
+            store = self.copy_of(live, "many")
+            journal = max((store / "many").glob("journal.*"))
+            os.truncate(journal, whole - cut)
+            array = read_store.open_cube(store, "many").array()
+            self.assertEqual(array.tobytes(), want[:-1].tobytes(), cut)
+
+    def test_a_record_whose_elements_did_not_reach_the_disk_ends_the_history(self):
+        want = np.load(self.directory / "0" / "expected" / "many.npy")
+        store = self.copy_of(self.directory / "0" / "live", "many")
+        cube = read_store.open_cube(store, "many")
+        row = cube.frames[len(cube.frames) - 2]
+        box = next(b for b in cube.boxes.values()
+                   if b.origin[2] <= row.first[2] < b.origin[2] + b.extent[2])
+        place = box.offset + (row.first[2] - box.origin[2]) * box.pitch
+        with open(store / "many" / "bricks", "r+b") as bricks:
+            bricks.seek(place)
+            byte = bricks.read(1)[0]
+            bricks.seek(place)
+            bricks.write(bytes([byte ^ 1]))
+        cube = read_store.open_cube(store, "many")
+        self.assertEqual(cube.lost_records, 3)
+        self.assertEqual(cube.array().tobytes(), want[:-3].tobytes())
+
+    def test_damage_before_a_mark_is_told(self):
+        store = self.copy_of(self.directory / "0" / "store", "large")
+        journal = store / "large" / "journal.000001"
+        data = bytearray(journal.read_bytes())
+        for at in (50, 100, 1000, 2000):
+            damaged = bytearray(data)
+            damaged[at] ^= 0x10
+            journal.write_bytes(damaged)
+            with self.assertRaisesRegex(read_store.Damaged, "before its last mark"):
+                read_store.open_cube(store, "large")
+
+    def test_where_the_newest_checkpoint_is_damaged_the_older_one_leads_as_far(self):
+        want = np.load(self.directory / "0" / "expected" / "many.npy")
+        store = self.copy_of(self.directory / "0" / "store", "many")
+        older, newest = sorted((store / "many").glob("checkpoint.*"))
+        data = newest.read_bytes()
+        for damaged, sentence in ((data[:200] + b"?" + data[201:], "checksum"),
+                                  (data[:7] + b"2" + data[8:], "another version"),
+                                  (data[:100], "no checkpoint")):
+            newest.write_bytes(damaged)
+            cube = read_store.open_cube(store, "many")
+            self.assertIn(sentence, str(cube.damage))
+            self.assertEqual(cube.array().tobytes(), want.tobytes())
+        older.unlink()
+        with self.assertRaisesRegex(read_store.Damaged, "no checkpoint"):
+            read_store.open_cube(store, "many")
+
+    def test_a_store_of_another_version_is_refused(self):
+        store = self.copy_of(self.directory / "0" / "store", "empty")
+        (store / "accretefs.store").write_bytes(b"accretefs store, version 2\n")
+        with self.assertRaisesRegex(read_store.Damaged, "another version"):
+            read_store.open_cube(store, "empty")
+
+    def test_the_example_of_the_format_paper_is_a_real_journal(self):
+        text = (HERE.parent / "core" / "FORMAT.md").read_text(encoding="utf-8")
+        example = text[text.index("## Example"):]
+        data = bytearray(int(re.search(r"file is 0x([0-9a-f]+) bytes", example)[1], 16))
+        for place, line in re.findall(r"^    ([0-9a-f]{4})  ((?:[0-9a-f]{2} )*[0-9a-f]{2})(?=  |$)",
+                                      example, re.MULTILINE):
+            listed, at = bytes.fromhex(line), int(place, 16)
+            data[at:at + len(listed)] = listed
+        uid, generation = struct.unpack_from("<QQ", data, 8)
+        journal = read_store.Journal(bytes(data), uid, generation)
+        self.assertTrue(journal.good)
+        kinds = [record[0] for record in journal.records]
+        self.assertEqual(kinds, [read_store.DELTA, read_store.MARK])
+        self.assertEqual((journal.marked, journal.records[-1][4]), (1, len(data)))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
