@@ -191,8 +191,9 @@ Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t gen
   std::vector<Snapshot::Place> places;
   for (FrameId id = 1; id <= frame_count; ++id) {
     const auto row = snapshot->frames.find(id);
-    if (!row || row->id != id || row->extent.size() != rank) return damaged(name, "a frame's row");
+    if (!row || row->id != id) return damaged(name, "a frame's row");
     if (row->state != FrameState::live) continue;
+    if (row->extent.size() != rank) return damaged(name, "a frame's row");
     places.push_back({row->grow_axis, row->first[row->grow_axis], id});
     snapshot->newest = id;
   }

@@ -36,6 +36,22 @@ std::string free_name(const CubeOnDisk& cube, const std::string& name) {
   return numbered_name(name, free);
 }
 
+// Can another frame have elements at the indexes that this one brought? Only a later one that grew
+// another axis; its indexes must not close up when this frame is replaced.
+bool may_be_covered(const Snapshot& snapshot, const FrameRow& frame) {
+  for (std::size_t i = 0; i < snapshot.places.size();) {
+    const Snapshot::Place& place = snapshot.places.at(i);
+    if (place.axis == frame.grow_axis)  // on to the next axis
+      i = snapshot.places.partition_point(
+          [&](const Snapshot::Place& p) { return p.axis <= frame.grow_axis; });
+    else if (place.id > frame.id)
+      return true;
+    else
+      ++i;
+  }
+  return false;
+}
+
 }  // namespace
 
 Status IngestFile::check_length(const FrameLayout& layout) const {
@@ -246,6 +262,10 @@ Result<std::uint64_t> IngestFile::describe(const Snapshot& now, std::optional<Fr
     const auto own = now.frames.find(*committed_);
     if (!own || own->state != FrameState::live)
       return fail(std::errc::no_such_file_or_directory, "the frame was removed meanwhile");
+    if (may_be_covered(now, *own))
+      return fail(std::errc::operation_not_permitted,
+                  "the frame cannot be rewritten: later ones, which grew another axis, share its "
+                  "indexes");
     place = now.axes[axis].logical(own->first[axis]).value_or(place);
     CubeOnDisk::retire(now, *own, delta, freed);
   } else if (older) {

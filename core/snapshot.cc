@@ -47,7 +47,8 @@ Status edit_axes(Snapshot& next, const std::vector<AxisEdit>& edits) {
 
 Status put_frame(Snapshot& next, const FrameRow& row) {
   if (row.id == 0 || row.id > next.frames.count() + 1) return contradiction("a frame out of order");
-  if (row.extent.size() != next.axes.size()) return contradiction("a frame of another rank");
+  if (row.state == FrameState::live && row.extent.size() != next.axes.size())
+    return contradiction("a frame of another rank");
   for (std::size_t a = 0; a < row.extent.size(); ++a)
     if (row.first[a] <= -coordinate_limit || row.first[a] >= coordinate_limit ||
         row.extent[a] > static_cast<std::uint64_t>(coordinate_limit - row.first[a]))
