@@ -197,12 +197,13 @@ void CubeOnDisk::retire(const Snapshot& snapshot, FrameRow row, Delta& delta, Fr
 // ---- Frames ----
 
 void CubeOnDisk::index_names(const Snapshot& snapshot) {
-  MutexLock lock(names_lock_);
-  names_.clear();
-  names_.reserve(snapshot.places.size());
+  std::unordered_multimap<std::uint64_t, FrameId> names;
+  names.reserve(snapshot.places.size());
   snapshot.places.for_range(0, snapshot.places.size(), [&](const Snapshot::Place& place) {
-    if (const auto row = snapshot.frames.find(place.id)) names_.emplace(row->name_hash, row->id);
+    if (const auto row = snapshot.frames.find(place.id)) names.emplace(row->name_hash, row->id);
   });
+  MutexLock lock(names_lock_);
+  names_.swap(names);
 }
 
 std::optional<FrameId> CubeOnDisk::find_frame(std::string_view name) const {
@@ -289,8 +290,13 @@ Status CubeOnDisk::sync_files() const {
   return journal_->sync();
 }
 
+Status CubeOnDisk::sync_journal() const {
+  return journal_->sync();
+}
+
 Status CubeOnDisk::mark(std::uint64_t sequence, std::uint64_t end, std::uint64_t frames) {
-  // The mark itself need not be durable: without it recovery checks what it vouches for.
+  // The mark itself need not be durable: without it recovery checks what it vouches for. Unless
+  // space of that is reused: then there is nothing left to check, see reuse_freed().
   ACCRETE_CHECK(journal_->append_mark(end));
   durable_ = sequence;
   durable_frames_ = frames;
@@ -361,6 +367,10 @@ void CubeOnDisk::reuse_freed() {
       freed_.pop_front();
     }
   }
+  // Without a mark recovery would look for the data of the frames that are gone, in vain, and cut
+  // the journal there.
+  if (ready.empty()) return;
+  if (const Status synced = sync_journal(); !synced.ok()) return fence(synced.error());
   for (const FreedSpace& freed : ready) {
     for (const BrickFile::Range& range : freed.cleared)
       (void)bricks_->clear(range.offset, range.length);

@@ -124,6 +124,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   void fence(const Error& error) EXCLUDES(commit_lock_);
   // Data, heap, journal. Without the lock: only a holder of sync_lock_ replaces the journal.
   Status sync_files() const NO_THREAD_SAFETY_ANALYSIS;
+  Status sync_journal() const NO_THREAD_SAFETY_ANALYSIS;
   // Everything up to that record, which ends at `end`, has been synced.
   Status mark(std::uint64_t sequence, std::uint64_t end, std::uint64_t frames)
       REQUIRES(commit_lock_);

@@ -152,7 +152,9 @@ Result<Journal> Journal::resume(const PosixFile& directory, std::uint64_t cube,
     journal.chain_ = last.chain;
     journal.end_ = last.end;
   }
-  ACCRETE_CHECK(journal.file_.truncate(journal.end_));
+  // Only when there is something to cut: it would also free the blocks held ahead.
+  ACCRETE_TRY(const std::uint64_t size, journal.file_.size());
+  if (size != journal.end_) ACCRETE_CHECK(journal.file_.truncate(journal.end_));
   return journal;
 }
 

@@ -227,11 +227,19 @@ Status CubeOnDisk::recover() {
   ACCRETE_TRY(heap_, HeapFile::open(directory_, read_only_ ? heap_size : heap_used, !read_only_));
   durable_frames_ = now->frames.count();
   if (!read_only_ && last_delta_ > durable_) {
-    // What these records took out is about to be reclaimed: they have to be on disk before.
-    ACCRETE_CHECK(brick_file.sync_data());
-    ACCRETE_CHECK(heap_->sync());
-    ACCRETE_CHECK(journal_->sync());
-    (void)mark(journal_->sequence(), journal_->end(), now->frames.count());
+    // What these records took out is about to be reclaimed: they and a mark have to be on disk
+    // before, see reuse_freed().
+    const auto make_durable = [&]() REQUIRES(commit_lock_) -> Status {
+      ACCRETE_CHECK(brick_file.sync_data());
+      ACCRETE_CHECK(heap_->sync());
+      ACCRETE_CHECK(journal_->sync());
+      ACCRETE_CHECK(mark(journal_->sequence(), journal_->end(), now->frames.count()));
+      return journal_->sync();
+    };
+    if (const Status durable = make_durable(); !durable.ok()) {
+      trouble = durable.error().sentence;
+      read_only_ = true;
+    }
   }
   std::vector<BrickFile::Range> used;
   now->boxes.for_all([&](const Box& box) { used.push_back({box.file_offset, box.byte_length()}); });

@@ -137,8 +137,7 @@ Result<std::unique_ptr<Listing>> CubeDirectory::list() {
     const Result<ViewMeaning> meaning = whole_cube(*pinned.snapshot, *format);
     if (!meaning.ok()) continue;
     listing->add("cube." + std::string(format->extension()),
-                 view_identity(uid, *pinned.snapshot, *meaning, fixed_coordinates(meaning->view)),
-                 S_IFREG);
+                 view_ino(uid, *meaning, fixed_coordinates(meaning->view)), S_IFREG);
   }
   add_directory("meta", MetaDirectory::identity(uid));
   listing->add("history", HistoryNode::identity(uid), S_IFREG);

@@ -4,10 +4,12 @@
 #include <syslog.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdarg>
 #include <cstdio>
 #include <exception>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -49,6 +51,19 @@ std::vector<std::string> mount_options(const Options& options, const std::string
   return all;
 }
 
+// A daemon that was unmounted a moment ago still writes its last sync; that one is waited for.
+Result<std::unique_ptr<Store>> open_store(const std::string& path, const StoreOptions& options) {
+  using namespace std::chrono_literals;
+  const auto patience = std::chrono::steady_clock::now() + 30s;
+  for (;;) {
+    Result<std::unique_ptr<Store>> store = Store::open(path, options);
+    if (store.ok() || store.error().code != std::errc::device_or_resource_busy ||
+        is_mounted(path) || std::chrono::steady_clock::now() > patience)
+      return store;
+    std::this_thread::sleep_for(20ms);
+  }
+}
+
 Status serve(const Options& options) {
   // Absolute, as a daemon works in "/".
   ACCRETE_TRY(const std::string store_path, absolute_path(options.store));
@@ -59,7 +74,7 @@ Status serve(const Options& options) {
   }
   StoreOptions store_options;
   store_options.limits = options.limits;
-  ACCRETE_TRY(const std::unique_ptr<Store> store, Store::open(store_path, store_options));
+  ACCRETE_TRY(const std::unique_ptr<Store> store, open_store(store_path, store_options));
   ACCRETE_TRY(const struct stat directory, store->attributes());
   Tree tree(*store, directory, options.caching);
   ACCRETE_TRY(const std::unique_ptr<Session> session,

@@ -4,12 +4,15 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <sstream>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 extern char** environ;
 
@@ -17,7 +20,10 @@ namespace accrete {
 
 namespace {
 
+constexpr std::string_view our_type = "fuse.accretefs";
+
 struct Mount {
+  std::string where;
   std::string type;
   std::string source;
 };
@@ -37,23 +43,26 @@ std::string unescaped(std::string_view text) {
   return plain;
 }
 
-// What is mounted on exactly that path, the topmost.
-std::optional<Mount> mount_on(const std::string& path) {
-  std::optional<Mount> found;
+std::vector<Mount> all_mounts() {
+  std::vector<Mount> mounts;
   std::ifstream table("/proc/self/mountinfo");
   for (std::string line; std::getline(table, line);) {
     std::istringstream fields(line);
-    std::string skipped, where, field;
+    std::string skipped, where, field, type, source;
     fields >> skipped >> skipped >> skipped >> skipped >> where;
-    if (unescaped(where) != path) continue;
     while (fields >> field && field != "-") {
     }
-    Mount mount;
-    std::string source;
-    fields >> mount.type >> source;
-    mount.source = unescaped(source);
-    found = mount;
+    fields >> type >> source;
+    mounts.push_back({unescaped(where), type, unescaped(source)});
   }
+  return mounts;
+}
+
+// What is mounted on exactly that path, the topmost.
+std::optional<Mount> mount_on(const std::string& path) {
+  std::optional<Mount> found;
+  for (Mount& mount : all_mounts())
+    if (mount.where == path) found = std::move(mount);
   return found;
 }
 
@@ -103,14 +112,20 @@ bool is_passed_descriptor(const std::string& mount_point) {
          mount_point.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
 }
 
+bool is_mounted(const std::string& store) {
+  const std::vector<Mount> mounts = all_mounts();
+  return std::any_of(mounts.begin(), mounts.end(), [&](const Mount& mount) {
+    return mount.type == our_type && mount.source == store;
+  });
+}
+
 Status prepare_mount_point(const std::string& store, const std::string& mount_point) {
   if (is_inside(store, mount_point) || is_inside(mount_point, store))
     return fail(std::errc::invalid_argument, "the store '" + store + "' and the mount point '" +
                                                  mount_point + "' lie one inside the other");
   struct stat attributes {};
   const int error = ::stat(mount_point.c_str(), &attributes) == 0 ? 0 : errno;
-  if (const std::optional<Mount> mount = mount_on(mount_point);
-      mount && mount->type == "fuse.accretefs") {
+  if (const std::optional<Mount> mount = mount_on(mount_point); mount && mount->type == our_type) {
     if (error != ENOTCONN)
       return fail(std::errc::device_or_resource_busy,
                   "the store '" + mount->source + "' is mounted on '" + mount_point + "' already");

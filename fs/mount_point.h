@@ -14,6 +14,9 @@ Result<std::string> absolute_path(const std::string& path);
 // True for /dev/fd/N: mounted by whoever started us.
 bool is_passed_descriptor(const std::string& mount_point);
 
+// True when some accretefs has the store (an absolute path) mounted somewhere.
+bool is_mounted(const std::string& store);
+
 // Makes sure that `store` can be mounted on `mount_point` (both absolute). A mount of ours that
 // lost its daemon is taken away first.
 // EBUSY: mounted already; ENOTDIR, ENOENT; EINVAL: one inside the other.

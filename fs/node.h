@@ -80,7 +80,10 @@ class Listing {
 class ShortListing : public Listing {
  public:
   void add(std::string name, const Identity& identity, mode_t type) {
-    entries_.push_back({std::move(name), identity.ino(), type});
+    add(std::move(name), identity.ino(), type);
+  }
+  void add(std::string name, std::uint64_t ino, mode_t type) {
+    entries_.push_back({std::move(name), ino, type});
   }
   std::uint64_t size() const override { return entries_.size(); }
   DirectoryEntry entry(std::uint64_t index) const override { return entries_[index]; }
@@ -103,7 +106,9 @@ inline constexpr double for_ever = 1e6;
 // Thread-safe.
 class Node : public std::enable_shared_from_this<Node> {
  public:
-  explicit Node(const Identity& identity) : key_(identity.key()), ino_(identity.ino()) {}
+  explicit Node(const Identity& identity) : Node(identity, identity.ino()) {}
+  // For what shares its st_ino with others.
+  Node(const Identity& identity, std::uint64_t ino) : key_(identity.key()), ino_(ino) {}
   virtual ~Node() = default;
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;

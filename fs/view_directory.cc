@@ -75,7 +75,7 @@ class PlaneListing : public Listing {
     fixed[axis_] = pinned_->axes[axis_].physical(index);
     return {format_index(pinned_->definition.letters[axis_], index) + '.' +
                 std::string(meaning.file_format->extension()),
-            view_identity(uid_, *pinned_.snapshot, meaning, fixed).ino(), S_IFREG};
+            view_ino(uid_, meaning, fixed), S_IFREG};
   }
 
  private:

@@ -97,10 +97,11 @@ Result<ViewMeaning> ViewMeaning::of(const Snapshot& snapshot, const PerAxis<std:
   if (!file_format.can_show(snapshot.definition.coding.type, view.rank()))
     return fail(std::errc::no_such_file_or_directory,
                 "the format cannot show this type or number of axes");
-  bool extends = file_format.can_extend();
+  bool reaches_end = true;
   for (const AxisTerm& term : terms)
-    if (term.is_range && term.axis == spanned.back() && term.end) extends = false;
-  return ViewMeaning{std::move(view), &file_format, extends};
+    if (term.is_range && term.axis == spanned.back() && term.end) reaches_end = false;
+  return ViewMeaning{std::move(view), &file_format, reaches_end,
+                     reaches_end && file_format.can_extend()};
 }
 
 Coords fixed_coordinates(const View& view) {
@@ -110,8 +111,11 @@ Coords fixed_coordinates(const View& view) {
   return fixed;
 }
 
-Identity view_identity(std::uint64_t cube_uid, const Snapshot& snapshot, const ViewMeaning& meaning,
-                       const Coords& fixed) {
+namespace {
+
+// All but what the end of the slowest axis, when `is_open`, and the cube's header add.
+Identity identity_to_the_end(std::uint64_t cube_uid, const ViewMeaning& meaning,
+                             const Coords& fixed, bool is_open) {
   const View& view = meaning.view;
   Identity identity(NodeKind::view);
   identity.add(cube_uid).add(static_cast<std::uint64_t>(meaning.file_format->id()));
@@ -120,24 +124,45 @@ Identity view_identity(std::uint64_t cube_uid, const Snapshot& snapshot, const V
     const ViewAxis& dimension = view.dimension(d);
     identity.add(std::uint64_t{dimension.axis}).add(view.axis(dimension.axis).epoch());
     identity.add(dimension.range.begin);
-    identity.add(meaning.extends && d + 1 == view.rank() ? to_the_end : dimension.range.end);
+    identity.add(is_open && d + 1 == view.rank() ? to_the_end : dimension.range.end);
   }
   for (std::size_t axis = 0; axis < view.cube_rank(); ++axis)
     if (view.dimension_of(axis) == view.rank())
       identity.add(static_cast<std::uint64_t>(fixed[axis]));
-  if (meaning.file_format->id() == FormatId::fits && shows_cube_header(view))
+  return identity;
+}
+
+// When what it shows was taken.
+std::int64_t time_of(const Snapshot& snapshot, const View& view) {
+  std::optional<FrameRow> row = frame_of(snapshot, view);
+  if (!row) row = snapshot.frames.find(snapshot.newest);
+  return row ? row->arrival_ns : 0;
+}
+
+}  // namespace
+
+Identity view_identity(std::uint64_t cube_uid, const Snapshot& snapshot,
+                       const ViewMeaning& meaning) {
+  Identity identity =
+      identity_to_the_end(cube_uid, meaning, fixed_coordinates(meaning.view), meaning.extends);
+  if (meaning.file_format->id() == FormatId::fits && shows_cube_header(meaning.view))
     identity.add(Identity::hash(snapshot.definition.header));
   return identity;
 }
 
+std::uint64_t view_ino(std::uint64_t cube_uid, const ViewMeaning& meaning, const Coords& fixed) {
+  return identity_to_the_end(cube_uid, meaning, fixed, meaning.reaches_end).ino();
+}
+
 ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, ViewMeaning meaning)
-    : Node(view_identity(state->cube().uid(), snapshot, meaning, fixed_coordinates(meaning.view))),
+    : Node(view_identity(state->cube().uid(), snapshot, meaning),
+           view_ino(state->cube().uid(), meaning, fixed_coordinates(meaning.view))),
       state_(std::move(state)),
       format_(*meaning.file_format),
       extends_(meaning.extends),
       view_(std::move(meaning.view)),
       generation_(snapshot.generation),
-      mtime_ns_(state_->cube().changed_ns()),
+      mtime_ns_(time_of(snapshot, view_)),
       told_elements_(view_.element_count()) {}
 
 View ViewNode::view_in(const Snapshot& snapshot) {

@@ -5,6 +5,10 @@
 // of a name: a name that means something else after a growth has a new identity and so a new inode,
 // while the old one goes on showing what it showed. Raw and text views that reach to the end of
 // their slowest axis leave its extent out of their identity: they are extended.
+//
+// FITS and NPY tell their extents in the header, so a growth makes another inode of them as well.
+// But st_ino stays as long as only the end has moved: cp and others compare it between stat() and
+// open(), and would give up a file that "was replaced" meanwhile.
 #pragma once
 
 #include <atomic>
@@ -24,7 +28,8 @@ namespace accrete {
 struct ViewMeaning {
   View view;
   const Format* file_format = nullptr;
-  bool extends = false;  // the end moves with the end of the slowest axis
+  bool reaches_end = false;  // of the slowest axis, wherever that will be
+  bool extends = false;      // the inode does, too
 
   // ENOENT when the name does not resolve or the format cannot show it.
   static Result<ViewMeaning> of(const Snapshot& snapshot, const PerAxis<std::size_t>& spanned,
@@ -33,9 +38,10 @@ struct ViewMeaning {
 
 Coords fixed_coordinates(const View& view);
 
+Identity view_identity(std::uint64_t cube_uid, const Snapshot& snapshot,
+                       const ViewMeaning& meaning);
 // `fixed` stands for the view's own fixed coordinates (so that a listing needs one view only).
-Identity view_identity(std::uint64_t cube_uid, const Snapshot& snapshot, const ViewMeaning& meaning,
-                       const Coords& fixed);
+std::uint64_t view_ino(std::uint64_t cube_uid, const ViewMeaning& meaning, const Coords& fixed);
 
 class ViewNode : public Node, public Watched {
  public:

@@ -508,6 +508,9 @@ TEST_F(SessionTest, GrowthExtendsRawViewsAndGivesOthersANewInode) {
   EXPECT_EQ(kernel().node("m/cube.raw"), raw);
   EXPECT_EQ(kernel().node("m/slices/xy/z1.npy"), plane);
   EXPECT_NE(kernel().node("m/cube.npy"), npy);
+  EXPECT_EQ(kernel().walk("m/cube.npy").as<fuse_entry_out>().attr.ino,
+            kernel().getattr(npy).as<fuse_attr_out>().attr.ino)
+      << "what cp compares before and after its open";
   EXPECT_EQ(kernel().getattr(raw).as<fuse_attr_out>().attr.size, 3 * plane_bytes);
   EXPECT_EQ(floats(kernel().read(raw, raw_handle, 2 * plane_bytes, 4096).body).at(0), 200.0f);
   EXPECT_EQ(kernel().read(npy, npy_handle, 0, 4096).body, npy_before);

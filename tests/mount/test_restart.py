@@ -11,15 +11,17 @@ from mounted import Mounted, is_mounted, run, shape_of, temporary_directory
 
 
 def fingerprint(root):
-    """Every file below: its size, mode, mtime and content."""
+    """Every file below: its size, mode and content, and of frames and views the mtime."""
     found = {}
     for directory, _, names in os.walk(root):
         for name in names:
             path = os.path.join(directory, name)
             info = os.stat(path)
+            telling = "/meta/" in path or name in ("history", "last-error")
             with open(path, "rb") as file:
-                found[os.path.relpath(path, root)] = (info.st_size, info.st_mode,
-                                                      info.st_mtime_ns, hash(file.read()))
+                found[os.path.relpath(path, root)] = (
+                    info.st_size, info.st_mode, None if telling else info.st_mtime_ns,
+                    hash(file.read()))
     return found
 
 

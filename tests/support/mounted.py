@@ -153,8 +153,10 @@ class Mounted:
             subprocess.run(["fusermount3", "-uz", self.mnt], check=True)
 
     def remount(self):
-        self.stop()
-        return self.start()
+        try:
+            self.stop()
+        finally:
+            self.start()
 
     def check_reports(self):
         reports = sorted(self.base.glob("sanitizer.*"))
@@ -197,7 +199,8 @@ class Mounted:
             text += report.read_text(errors="replace")
         if show_log and text:
             print(f"---- log of the daemon ----\n{text[-20000:]}---- end ----", file=sys.stderr)
-        self.mnt.rmdir()  # fails, rather than deletes, should something still be mounted
+        if is_mounted(self.mnt):  # never delete through a mount
+            raise AssertionError(f"{self.mnt} cannot be unmounted")
         shutil.rmtree(self.base)
 
     # ---- What tests look at ----
