@@ -94,7 +94,6 @@ void CubeOnDisk::set_snapshot(std::shared_ptr<const Snapshot> snapshot) {
         snapshot.reset();
         live->remove(generation);
       });
-  changed_ns_ = now_ns();
   MutexLock lock(publish_lock_);
   snapshot_.swap(counted);
 }
@@ -145,6 +144,11 @@ Status CubeOnDisk::publish(const Delta& delta, FreedSpace freed) {
     freed.sequence = journal_->sequence();
     freed_.push_back(std::move(freed));
   }
+  // Views are as old as what they show: the newest frame's arrival, so that a remount agrees.
+  if (next->frames.count() > before->frames.count())
+    changed_ns_ = next->frames.find(next->frames.count())->arrival_ns;
+  else if (delta.definition || !delta.edits.empty() || !delta.boxes.empty())
+    changed_ns_ = now_ns();
   set_snapshot(next);
   return {};
 }

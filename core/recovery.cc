@@ -246,6 +246,8 @@ Status CubeOnDisk::recover() {
   ACCRETE_TRY(bricks_, BrickFile::open(directory_, std::move(used), !read_only_, !clean));
   growth_.emplace(*bricks_);
   if (!read_only_) growth_->restore(*now, !clean);
+  const auto newest = now->frames.find(now->frames.count());
+  changed_ns_ = newest ? newest->arrival_ns : facts_.created_ns;
   set_snapshot(now);
   index_names(*now);
   if (!trouble.empty())
