@@ -100,7 +100,7 @@ class Cube {
   virtual std::string last_error() const = 0;  // with a newline; empty when there was none
 
   // ---- Durability ----
-  // Everything committed before the call is on disk when `done` is called (DESIGN: data, journal,
+  // Everything committed before the call is on disk when `done` is called (data, journal,
   // mark). Concurrent calls share one sync.
   virtual void sync(SyncDone done) = 0;
   virtual bool read_only() const = 0;

@@ -1,5 +1,5 @@
 // Names of views: "xy" + "z000017" <-> which axes are spanned, cut and fixed. Pure.
-// Grammar (DESIGN of the tree: fs/TREE.md): a directory of axis letters, fastest first; below it
+// Grammar (see fs/TREE.md): a directory of axis letters, fastest first; below it
 // any number of nested components, each one or more terms joined by '_'; a term is a letter and an
 // index ("z000017", any width), or a letter and a half-open range ("x100..200", "x100..", "x..200").
 #pragma once

@@ -10,16 +10,18 @@ namespace {
 // Text as it was at the open.
 class TextFile : public OpenFile {
  public:
-  explicit TextFile(std::string text) : text_(std::move(text)) {}
+  explicit TextFile(std::string text)
+      : text_(std::make_shared<const std::string>(std::move(text))) {}
 
   void read(Reply reply, std::uint64_t offset, std::size_t size, bool) override {
-    const std::size_t from =
-        static_cast<std::size_t>(std::min<std::uint64_t>(offset, text_.size()));
-    reply.bytes(std::string_view(text_).substr(from, size));
+    // Once the answer is out, the file may be released before this returns.
+    const std::shared_ptr<const std::string> text = text_;
+    const auto from = static_cast<std::size_t>(std::min<std::uint64_t>(offset, text->size()));
+    reply.bytes(std::string_view(*text).substr(from, size));
   }
 
  private:
-  const std::string text_;
+  const std::shared_ptr<const std::string> text_;
 };
 
 class PropertyFile : public TextFile {
