@@ -30,7 +30,9 @@ struct Caller {
   pid_t pid = 0;  // of the thread; 0 when it is not known
 };
 
-// One open file description. Thread-safe; release() comes last and once.
+// One open file description. Thread-safe; release() comes last and once. It may come as soon as a
+// reply is out, even before the call that gave it has returned: what a reply is made of must not
+// belong to the file alone.
 class OpenFile {
  public:
   // How the kernel shall treat it.
