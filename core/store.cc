@@ -18,7 +18,6 @@ namespace {
 
 constexpr std::string_view note_name = "accretefs.store";
 constexpr std::string_view note_text = "accretefs store, version 1\n";
-constexpr const char* closing_note = ".closing";  // its daemon ends; the lock is free soon
 constexpr std::string_view note_start = "accretefs store, version ";
 
 Status check_cube_name(std::string_view name) {
@@ -34,24 +33,6 @@ Result<std::uint64_t> random_uid() {
   while (uid == 0)
     if (::getrandom(&uid, sizeof uid, 0) != sizeof uid) return fail_errno(errno, "getrandom");
   return uid;
-}
-
-// Waits for a daemon that is on its way out: after an unmount it still syncs. It tells so by a note,
-// but needs a moment to get there.
-Status take_lock(const PosixFile& directory, const PosixFile& note, const std::string& path) {
-  using std::chrono::steady_clock;
-  constexpr auto moment = std::chrono::seconds(2);
-  constexpr auto longest_close = std::chrono::minutes(2);
-  const auto start = steady_clock::now();
-  while (!note.lock_exclusive().ok()) {
-    const auto waited = steady_clock::now() - start;
-    const bool closes = PosixFile::open_at(directory, closing_note, O_RDONLY).ok();
-    if (waited > (closes ? steady_clock::duration(longest_close) : moment))
-      return fail(std::errc::device_or_resource_busy, path + " is in use by another accretefs");
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  (void)unlink_at(directory, closing_note, false);
-  return {};
 }
 
 // Checks the store's note, or writes it into an empty directory.
@@ -78,7 +59,8 @@ Result<PosixFile> open_note(const PosixFile& directory, const std::string& path,
     return fail(std::errc::invalid_argument,
                 text.starts_with(note_start) ? path + " was made by a newer version: " + text
                                              : path + " is no store: its note is damaged");
-  ACCRETE_CHECK(take_lock(directory, *note, path));
+  if (const Status locked = note->lock_exclusive(); !locked.ok())
+    return fail(std::errc::device_or_resource_busy, path + " is in use by another accretefs");
   return note;
 }
 
@@ -133,9 +115,7 @@ StoreOnDisk::~StoreOnDisk() {
     woken_.notify_all();
   }
   if (thread_.joinable()) thread_.join();
-  (void)PosixFile::open_at(directory_, closing_note, O_WRONLY | O_CREAT, 0644);
   for (const auto& cube : open_cubes()) cube->close();
-  (void)unlink_at(directory_, closing_note, false);
 }
 
 void StoreOnDisk::start() {
