@@ -177,8 +177,10 @@ Status check_box(const Box& box, std::size_t element_size) {
   const std::uint64_t layers = box.extent[box.layer_axis];
   if (box.slot_layers == 0 || layers % box.slot_layers != 0 || box.slots() > most_slots)
     return refuse("has impossible slots");
-  if (box.slots() < most_slots && (box.written >> box.slots()) != 0)
+  if (box.slots() < most_slots && (box.committed() >> box.slots()) != 0)
     return refuse("has written slots that do not exist");
+  if (((box.written & box.kept) | (box.written & box.spent) | (box.kept & box.spent)) != 0)
+    return refuse("has a slot in two states");
 
   const Result<std::uint64_t> layer = layer_bytes(box, element_size);
   if (!layer.ok() || box.layer_pitch < *layer || box.layer_pitch % element_size != 0)

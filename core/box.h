@@ -14,7 +14,8 @@
 // Boxes are disjoint. What no box covers is pad and costs nothing.
 //
 // A box that reserves ahead has one *slot* a layer (at most 64); a box made for just one frame has
-// one slot for all its layers. A bit of `written` says that a slot's elements are committed.
+// one slot for all its layers. A slot belongs to one frame, and a slot that was ever committed is
+// never given to another. Only `written` slots are read; all other elements are pad.
 #pragma once
 
 #include <cstdint>
@@ -28,18 +29,21 @@
 namespace accrete {
 
 struct Box {
-  std::uint64_t id = 0;  // never used again within a cube
+  std::uint64_t id = 0;  // a new box has a greater one than all there are
   Coords origin;         // physical
   Shape extent;          // as laid out in the file
   Shape brick;           // brick extents; the grid has ceil(extent / brick) bricks an axis
   std::size_t layer_axis = 0;
   std::uint64_t slot_layers = 1;  // layers a slot: 1, or extent[layer_axis]
-  std::uint64_t written = 0;      // bit i: slot i is committed
+  std::uint64_t written = 0;      // bit i: slot i is committed and shown
+  std::uint64_t kept = 0;         // bit i: its frame is removed and may come back
+  std::uint64_t spent = 0;        // bit i: its frame is gone; its bytes mean nothing
   std::uint64_t file_offset = 0;  // of the first brick in the brick file, page-aligned
   std::uint64_t layer_pitch = 0;  // bytes from a layer to the next inside a brick
 
   std::size_t rank() const { return origin.size(); }
   std::uint64_t slots() const { return extent[layer_axis] / slot_layers; }
+  std::uint64_t committed() const { return written | kept | spent; }  // ever
   std::uint64_t bricks_along(std::size_t axis) const;
   std::uint64_t brick_bytes() const { return layer_pitch * brick[layer_axis]; }
   std::uint64_t byte_length() const;  // of the whole box; page-aligned

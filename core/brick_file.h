@@ -4,6 +4,7 @@
 // fresh box is all zeros, and a hole in an incoming file needs no write.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 
@@ -35,8 +36,12 @@ class BrickFile {
   void give_back(std::uint64_t offset, std::uint64_t length) EXCLUDES(mutex_);
   // Frees the blocks but keeps the range; it reads as zeros.
   Status clear(std::uint64_t offset, std::uint64_t length) {
-    return file_->file().punch(offset, length);
+    Status punched = file_->file().punch(offset, length);
+    if (!punched.ok()) has_leftovers_ = true;
+    return punched;
   }
+  // Something could not be cleared: the next run has to do it.
+  bool has_leftovers() const { return has_leftovers_; }
 
   Status write(std::uint64_t offset, std::span<const std::byte> bytes) {
     return file_->file().write(offset, bytes);
@@ -49,6 +54,7 @@ class BrickFile {
   explicit BrickFile(std::unique_ptr<MappedFile> file) : file_(std::move(file)) {}
 
   const std::unique_ptr<MappedFile> file_;
+  std::atomic<bool> has_leftovers_ = false;
   Mutex mutex_;
   std::map<std::uint64_t, std::uint64_t> free_ GUARDED_BY(mutex_);  // offset -> length, merged
   std::uint64_t end_ GUARDED_BY(mutex_) = 0;

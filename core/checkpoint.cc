@@ -47,9 +47,13 @@ class Sink {
 };
 
 struct RunRow {
-  std::size_t axis;
+  std::uint32_t axis;
+  std::uint32_t flags;
   Run run;
 };
+
+constexpr std::uint32_t dormant_flag = 1;
+constexpr std::uint32_t used_flag = 2;  // no piece of the axis, but what it ever had
 
 Error damaged(const std::string& name, const char* what) {
   return fail(std::errc::io_error, name + " is damaged: " + what);
@@ -69,10 +73,12 @@ namespace {
 Result<CheckpointRows> write_tables(const PosixFile& directory, std::uint64_t generation,
                                     const CheckpointFacts& facts, const Snapshot& snapshot) {
   std::vector<RunRow> runs;
-  for (std::size_t a = 0; a < snapshot.axes.size(); ++a)
-    snapshot.axes[a].for_runs({0, snapshot.axes[a].extent()}, [&](std::uint64_t, Run run) {
-      runs.push_back({a, run});
-    });
+  for (std::uint32_t a = 0; a < snapshot.axes.size(); ++a) {
+    const Axis& axis = snapshot.axes[a];
+    if (axis.used().length > 0) runs.push_back({a, used_flag, axis.used()});
+    for (const Axis::Piece& piece : axis.pieces())
+      runs.push_back({a, piece.dormant ? dormant_flag : 0, piece.run});
+  }
   ByteWriter definition;
   encode(definition, snapshot.definition);
   definition.pad_to(8);
@@ -95,7 +101,8 @@ Result<CheckpointRows> write_tables(const PosixFile& directory, std::uint64_t ge
   out.pad_to(header_bytes);
   out.put_raw(definition.bytes());
   for (const RunRow& row : runs) {
-    out.put(static_cast<std::uint64_t>(row.axis));
+    out.put(row.axis);
+    out.put(row.flags);
     out.put(row.run.first);
     out.put(row.run.length);
   }
@@ -165,16 +172,21 @@ Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t gen
   ACCRETE_TRY(snapshot->definition, decode_definition(definition));
   const std::size_t rank = snapshot->definition.defined ? snapshot->definition.rank : 0;
   if (in.remaining() / run_row_bytes < run_count) return damaged(name, "too few runs");
-  std::vector<std::vector<Run>> runs(rank);
+  std::vector<std::vector<Axis::Piece>> pieces(rank);
+  std::vector<Run> used(rank);
   for (std::uint64_t i = 0; i < run_count; ++i) {
-    const auto axis = in.get<std::uint64_t>();
+    const auto axis = in.get<std::uint32_t>();
+    const auto flags = in.get<std::uint32_t>();
     const auto first = in.get<std::int64_t>();
-    const auto length = in.get<std::uint64_t>();
-    if (axis >= rank) return damaged(name, "a run of an unknown axis");
-    runs[axis].push_back({first, length});
+    const Run run{first, in.get<std::uint64_t>()};
+    if (axis >= rank || flags > used_flag) return damaged(name, "a run of an unknown axis or kind");
+    if (flags == used_flag)
+      used[axis] = run;
+    else
+      pieces[axis].push_back({run, flags == dormant_flag});
   }
   for (std::size_t a = 0; a < rank; ++a) {
-    ACCRETE_TRY(Axis axis, Axis::from_runs(runs[a]));
+    ACCRETE_TRY(Axis axis, Axis::from_pieces(pieces[a], used[a]));
     snapshot->axes.push_back(std::move(axis));
   }
   for (std::uint64_t i = 0; i < box_count && in.good(); ++i) {
@@ -192,10 +204,11 @@ Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t gen
   for (FrameId id = 1; id <= frame_count; ++id) {
     const auto row = snapshot->frames.find(id);
     if (!row || row->id != id) return damaged(name, "a frame's row");
-    if (row->state != FrameState::live) continue;
+    if (row->state == FrameState::gone) continue;
     if (row->extent.size() != rank) return damaged(name, "a frame's row");
-    places.push_back({row->grow_axis, row->first[row->grow_axis], id});
-    snapshot->newest = id;
+    const bool removed = row->state == FrameState::removed;
+    places.push_back({row->grow_axis, removed, row->first[row->grow_axis], id});
+    if (!removed) snapshot->newest = id;
   }
   std::sort(places.begin(), places.end(), [](const auto& a, const auto& b) {
     return a.axis != b.axis ? a.axis < b.axis : a.first < b.first;

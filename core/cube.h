@@ -36,10 +36,10 @@ struct Pinned {
 
 // An event for `history`. `place`: logical index along the growth axis.
 struct Event {
-  std::string what;                  // "append", "refuse", "set", …
+  std::string what;  // "append", "refuse", "set", …
   std::string name;
   std::optional<std::uint64_t> place;
-  int error = 0;                     // errno, 0 for success
+  int error = 0;  // errno, 0 for success
   std::string sentence;
 };
 
@@ -53,21 +53,22 @@ class Cube {
   virtual std::uint64_t uid() const = 0;
   virtual Pinned pin() const = 0;
 
-  // Calls `listener` after each published snapshot, on the committing thread, no lock held.
-  virtual void set_listener(std::function<void()> listener) = 0;
-
   // ---- Growing ----
   // EINVAL: control character, empty, '.', '..', '/', or an axis letter alone; ENAMETOOLONG: over
   // 255 bytes; EROFS: fenced.
   virtual Result<std::shared_ptr<Ingest>> begin_ingest(IngestRequest request) = 0;
 
   // ---- Frames ----
+  // Live and removed frames share one namespace.
   virtual std::optional<FrameId> find_frame(std::string_view name) const = 0;  // live ones
+  virtual std::optional<FrameId> find_removed(std::string_view name) const = 0;
   virtual std::string frame_name(const FrameRow& row) const = 0;
   // The bytes before / after the elements of the file that came in.
   virtual Result<std::string> frame_prefix(const FrameRow& row) const = 0;
   virtual Result<std::string> frame_suffix(const FrameRow& row) const = 0;
   virtual Result<View> frame_view(const FrameRow& row) const = 0;
+  // The same data with the elements of a removed frame shown. EIO.
+  virtual Result<Pinned> show_removed(const Pinned& pinned, const FrameRow& row) const = 0;
   // Cards of a frame for its plane.
   virtual std::vector<std::string> frame_cards(const FrameRow& row) const = 0;
   // mtime, mode, owner of a committed frame; by nothing: unchanged.
@@ -75,8 +76,18 @@ class Cube {
                                       std::optional<std::uint32_t> mode,
                                       std::optional<std::uint32_t> uid,
                                       std::optional<std::uint32_t> gid) = 0;
-  // Renames a live frame to an unused name. ENOENT, EEXIST, and begin_ingest's errors.
+  // Gives a live or removed frame another name. A frame of that name goes for good, and a live one
+  // takes its place. ENOENT; EPERM when the two grew different axes or `from` is removed and `to`
+  // in use; begin_ingest's errors.
   virtual Status rename_frame(std::string_view from, std::string_view to) = 0;
+  // Takes a live frame out: indexes that no other live frame covers are no more, and its elements
+  // are pad elsewhere. It gets another name if `to` is one. ENOENT, EEXIST, begin_ingest's errors.
+  virtual Status remove_frame(std::string_view name, std::string_view to) = 0;
+  // Undoes that, under another name if `to` is one. ENOENT, EEXIST, begin_ingest's errors.
+  virtual Status restore_frame(std::string_view name, std::string_view to) = 0;
+  // A removed frame goes for good; its space is reused when that is durable and nobody looks at it.
+  // With the last frame, live or removed, the cube's definition goes. ENOENT.
+  virtual Status discard_frame(std::string_view name) = 0;
 
   // ---- Properties: the files of meta/ ----
   // Names in listing order.

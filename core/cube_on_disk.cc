@@ -98,172 +98,56 @@ void CubeOnDisk::set_snapshot(std::shared_ptr<const Snapshot> snapshot) {
   snapshot_.swap(counted);
 }
 
-void CubeOnDisk::set_listener(std::function<void()> listener) {
-  MutexLock lock(publish_lock_);
-  listener_ = std::move(listener);
-}
-
-void CubeOnDisk::announce() {
-  std::function<void()> listener;
-  {
-    MutexLock lock(publish_lock_);
-    listener = listener_;
-  }
-  if (listener) listener();
+Status CubeOnDisk::retire() {
+  MutexLock lock(commit_lock_);
+  if (has_ingests() || !snapshot()->places.empty())
+    return fail(std::errc::directory_not_empty, "the cube holds frames, live or removed");
+  retired_ = true;
+  return {};
 }
 
 Status CubeOnDisk::writable() const {
+  if (retired_) return fail(std::errc::no_such_file_or_directory, "the cube was removed");
   if (!read_only_) return {};
   return fail(std::errc::read_only_file_system,
               "the cube is read-only after an error of the disk (see history)");
 }
 
-Status CubeOnDisk::publish(const Delta& delta, FreedSpace freed) {
+Status CubeOnDisk::publish(Draft draft) {
   ACCRETE_CHECK(writable());
   const std::shared_ptr<const Snapshot> before = snapshot();
-  ACCRETE_TRY(const std::shared_ptr<const Snapshot> next, apply(*before, delta));
+  const Delta delta = std::move(draft).finish();
+  ACCRETE_TRY(const std::shared_ptr<const Snapshot> next, apply(*before, delta, &draft.axes()));
   ByteWriter body;
   encode(body, delta);
   ACCRETE_CHECK(journal_->append(RecordKind::delta, body.bytes()));
-  {
-    MutexLock lock(names_lock_);
-    for (const FrameRow& row : delta.frames) {
-      const auto old = before->frames.find(row.id);
-      const std::uint64_t hash = old ? old->name_hash : row.name_hash;
-      for (auto [it, end] = names_.equal_range(hash); it != end; ++it)
-        if (it->second == row.id) {
-          names_.erase(it);
-          break;
-        }
-      if (row.state == FrameState::live) names_.emplace(row.name_hash, row.id);
-    }
+  // A look-up between the two finds a frame by the old name or by the new one, not by neither.
+  for (const FrameRow& row : delta.frames) add_name(row);
+  for (const FrameRow& row : delta.frames) {
+    const auto old = before->frames.find(row.id);
+    const FrameState from = old ? old->state : FrameState::gone;
+    if (!coverage_ || from == row.state) continue;
+    if (const auto runs = runs_of(row); runs.ok())
+      coverage_ = coverage_->moved(*runs, from, row.state);
+    else
+      coverage_.reset();
   }
   last_delta_ = journal_->sequence();
-  if (!freed.cleared.empty() || !freed.given_back.empty()) {
-    freed.generation = next->generation;
-    freed.sequence = journal_->sequence();
-    freed_.push_back(std::move(freed));
+  if (!draft.freed.empty()) {
+    draft.freed.generation = next->generation;
+    draft.freed.sequence = journal_->sequence();
+    freed_.push_back(std::move(draft.freed));
   }
   // Views are as old as what they show: the newest frame's arrival, so that a remount agrees.
   if (next->frames.count() > before->frames.count())
     changed_ns_ = next->frames.find(next->frames.count())->arrival_ns;
-  else if (delta.definition || !delta.edits.empty() || !delta.boxes.empty())
+  else if (delta.definition || !delta.edits.empty() || !delta.boxes.empty() ||
+           !delta.arrangements.empty())
     changed_ns_ = now_ns();
   set_snapshot(next);
+  for (const FrameRow& row : delta.frames)
+    if (const auto old = before->frames.find(row.id)) drop_name(*old, row);
   return {};
-}
-
-void CubeOnDisk::retire(const Snapshot& snapshot, FrameRow row, Delta& delta, FreedSpace& freed) {
-  const std::size_t g = row.grow_axis;
-  row.state = FrameState::gone;
-  delta.frames.push_back(row);
-  Axis axis = snapshot.axes[g];
-  for (std::uint64_t done = 0; done < row.extent[g];) {
-    const std::int64_t coordinate = row.first[g] + static_cast<std::int64_t>(done);
-    const auto at = axis.logical(coordinate);
-    if (!at) {
-      ++done;
-      continue;
-    }
-    const std::uint64_t rest = std::min(row.extent[g] - done, axis.extent() - *at);
-    const std::uint64_t length = axis.runs({*at, *at + rest}).front().length;
-    delta.edits.push_back({static_cast<std::uint8_t>(g), true, *at, {coordinate, length}});
-    axis = axis.erase({*at, *at + length}).value();
-    done += length;
-  }
-  // Its boxes, and no others, hold the line along the grown axis through its first element.
-  Shape line(row.extent.size(), 1);
-  line[g] = row.extent[g];
-  snapshot.boxes.for_overlapping(row.first, line, [&](const Box& found) {
-    Box box = found;
-    std::uint64_t slot = 0;
-    std::uint64_t slots = 1;
-    if (box.slots() > 1) {
-      const std::int64_t begin = std::max(row.first[g], box.origin[g]);
-      const std::int64_t end = std::min(row.first[g] + static_cast<std::int64_t>(row.extent[g]),
-                                        box.origin[g] + static_cast<std::int64_t>(box.extent[g]));
-      slot = static_cast<std::uint64_t>(begin - box.origin[g]);
-      slots = static_cast<std::uint64_t>(end - begin);
-    }
-    for (std::uint64_t s = slot; s < slot + slots; ++s) box.written &= ~(std::uint64_t{1} << s);
-    if (box.slots() == 1) {
-      delta.removed_boxes.push_back(box.id);
-      freed.given_back.push_back({box.file_offset, box.byte_length()});
-    } else {
-      delta.boxes.push_back(box);
-      for_slot_ranges(box, slot, slots, [&](std::uint64_t offset, std::uint64_t length) {
-        freed.cleared.push_back({offset, length});
-      });
-    }
-  });
-}
-
-// ---- Frames ----
-
-void CubeOnDisk::index_names(const Snapshot& snapshot) {
-  std::unordered_multimap<std::uint64_t, FrameId> names;
-  names.reserve(snapshot.places.size());
-  snapshot.places.for_range(0, snapshot.places.size(), [&](const Snapshot::Place& place) {
-    if (const auto row = snapshot.frames.find(place.id)) names.emplace(row->name_hash, row->id);
-  });
-  MutexLock lock(names_lock_);
-  names_.swap(names);
-}
-
-std::optional<FrameId> CubeOnDisk::find_frame(std::string_view name) const {
-  const std::shared_ptr<const Snapshot> now = snapshot();
-  std::vector<FrameId> candidates;
-  {
-    MutexLock lock(names_lock_);
-    for (auto [it, end] = names_.equal_range(checksum(as_bytes(name))); it != end; ++it)
-      candidates.push_back(it->second);
-  }
-  for (const FrameId id : candidates)
-    if (const auto row = now->frames.find(id);
-        row && row->state == FrameState::live && frame_name(*row) == name)
-      return id;
-  return std::nullopt;
-}
-
-std::string CubeOnDisk::frame_name(const FrameRow& row) const {
-  auto name = heap_->read(row.name);
-  return name.ok() ? std::move(name).value() : "frame-" + std::to_string(row.id);
-}
-
-Result<std::string> CubeOnDisk::frame_prefix(const FrameRow& row) const {
-  return heap_->read(row.prefix);
-}
-
-Result<std::string> CubeOnDisk::frame_suffix(const FrameRow& row) const {
-  return heap_->read(row.suffix);
-}
-
-Result<View> CubeOnDisk::frame_view(const FrameRow& row) const {
-  ACCRETE_TRY(const std::string runs, heap_->read(row.runs));
-  return accrete::frame_view(row, as_bytes(runs));
-}
-
-std::vector<std::string> CubeOnDisk::frame_cards(const FrameRow& row) const {
-  const auto prefix = heap_->read(row.prefix);
-  if (!prefix.ok()) return {};
-  return format(row.layout.format).cards(as_bytes(*prefix), row.layout);
-}
-
-Status CubeOnDisk::set_frame_attributes(FrameId id, std::optional<std::int64_t> mtime_ns,
-                                        std::optional<std::uint32_t> mode,
-                                        std::optional<std::uint32_t> uid,
-                                        std::optional<std::uint32_t> gid) {
-  MutexLock lock(commit_lock_);
-  const std::shared_ptr<const Snapshot> before = snapshot();
-  auto row = before->frames.find(id);
-  if (!row) return fail(std::errc::no_such_file_or_directory, "there is no such frame");
-  row->mtime_ns = mtime_ns.value_or(row->mtime_ns);
-  row->mode = mode.value_or(row->mode);
-  row->uid = uid.value_or(row->uid);
-  row->gid = gid.value_or(row->gid);
-  Delta delta;
-  delta.frames.push_back(*row);
-  return publish(delta);
 }
 
 // ---- Reading ----
@@ -360,6 +244,17 @@ void CubeOnDisk::fence(const Error& error) {
                         "may be lost: it came after the last sync"});
 }
 
+bool CubeOnDisk::make_room() {
+  std::size_t before = 0;
+  {
+    MutexLock lock(commit_lock_);
+    before = freed_.size();
+  }
+  if (before == 0 || !sync_now().ok()) return false;
+  MutexLock lock(commit_lock_);
+  return freed_.size() < before;
+}
+
 void CubeOnDisk::reuse_freed() {
   std::deque<FreedSpace> ready;
   const std::uint64_t oldest = live_->oldest();
@@ -380,6 +275,7 @@ void CubeOnDisk::reuse_freed() {
       (void)bricks_->clear(range.offset, range.length);
     for (const BrickFile::Range& range : freed.given_back)
       bricks_->give_back(range.offset, range.length);
+    for (const HeapRef& text : freed.texts) (void)heap_->discard(text);
   }
 }
 
@@ -452,6 +348,7 @@ void CubeOnDisk::close() {
     MutexLock lock(commit_lock_);
     if (read_only_ || has_ingests() || last_delta_ > durable_ || !freed_.empty()) return;
   }
+  if (bricks_->has_leftovers()) return;
   if (PosixFile::open_at(directory_, clean_note, O_WRONLY | O_CREAT, 0600).ok())
     (void)directory_.sync_all();
 }

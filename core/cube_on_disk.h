@@ -1,8 +1,7 @@
 // The one implementation of Cube: its files, its current snapshot, and the commit lock.
 //
 // Lock order: an ingest's lock or sync_lock_ → commit_lock() → {publish lock, names lock}; below
-// them only the leaf locks inside BrickFile, History. No lock is held while a listener or SyncDone
-// runs.
+// them only the leaf locks inside BrickFile, History. No lock is held while a SyncDone runs.
 #pragma once
 
 #include <deque>
@@ -11,7 +10,10 @@
 
 #include "core/brick_file.h"
 #include "core/checkpoint.h"
+#include "core/coverage.h"
 #include "core/cube.h"
+#include "core/definition.h"
+#include "core/draft.h"
 #include "core/growth.h"
 #include "core/heap_file.h"
 #include "core/history.h"
@@ -39,14 +41,6 @@ class SyncQueue {
   virtual void request(std::shared_ptr<class CubeOnDisk> cube, SyncDone done) = 0;
 };
 
-// Space of retired frames, to be reused once that is durable and no snapshot shows them.
-struct FreedSpace {
-  std::uint64_t generation = 0;              // first snapshot that does not show it
-  std::uint64_t sequence = 0;                // journal record that must be durable
-  std::vector<BrickFile::Range> cleared;     // of boxes that stay
-  std::vector<BrickFile::Range> given_back;  // whole boxes
-};
-
 class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOnDisk> {
  public:
   // Makes the files of a new cube in an empty directory; durable on return.
@@ -60,18 +54,22 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::string name() const override;
   std::uint64_t uid() const override { return facts_.cube; }
   Pinned pin() const override;
-  void set_listener(std::function<void()> listener) override;
   Result<std::shared_ptr<Ingest>> begin_ingest(IngestRequest request) override;
   std::optional<FrameId> find_frame(std::string_view name) const override;
+  std::optional<FrameId> find_removed(std::string_view name) const override;
   std::string frame_name(const FrameRow& row) const override;
   Result<std::string> frame_prefix(const FrameRow& row) const override;
   Result<std::string> frame_suffix(const FrameRow& row) const override;
   Result<View> frame_view(const FrameRow& row) const override;
+  Result<Pinned> show_removed(const Pinned& pinned, const FrameRow& row) const override;
   std::vector<std::string> frame_cards(const FrameRow& row) const override;
   Status set_frame_attributes(FrameId id, std::optional<std::int64_t> mtime_ns,
                               std::optional<std::uint32_t> mode, std::optional<std::uint32_t> uid,
                               std::optional<std::uint32_t> gid) override;
   Status rename_frame(std::string_view from, std::string_view to) override;
+  Status remove_frame(std::string_view name, std::string_view to) override;
+  Status restore_frame(std::string_view name, std::string_view to) override;
+  Status discard_frame(std::string_view name) override;
   Result<std::string> property(std::string_view name) const override;
   Status set_property(std::string_view name, std::string_view text) override;
   Status read(const Pinned& pinned, const View& view, Interval range, std::byte* target,
@@ -91,6 +89,10 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   // ---- For the store ----
   void rename(std::string name);
   bool has_ingests() const { return ingests_ > 0; }
+  // The cube is about to be removed, or is not after all: while it is, nothing comes in or changes.
+  // ENOTEMPTY: it holds frames, or takes some in.
+  Status retire() EXCLUDES(commit_lock_);
+  void reinstate() { retired_ = false; }
   bool is_dirty() const EXCLUDES(commit_lock_);
   // Data, journal, mark; then space that became free, and a checkpoint when one is due.
   Status sync_now() EXCLUDES(commit_lock_);
@@ -105,13 +107,35 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::shared_ptr<const Snapshot> snapshot() const;
   Growth& growth() REQUIRES(commit_lock_) { return *growth_; }
   HeapFile& heap() REQUIRES(commit_lock_) { return *heap_; }
-  // Journals a delta and makes it the present; `freed` is what it takes out. On failure nothing has
-  // changed.
-  Status publish(const Delta& delta, FreedSpace freed = {}) REQUIRES(commit_lock_);
-  // Adds to a delta that a live frame is gone: its indexes close up, its slots are not written.
-  static void retire(const Snapshot& snapshot, FrameRow row, Delta& delta, FreedSpace& freed);
-  void announce() EXCLUDES(commit_lock_);  // tells the listener
-  Status writable() const;                 // EROFS when fenced
+  // Journals what `body` describes and makes it the present. On failure nothing has changed, in the
+  // heap neither.
+  Status change(const std::function<Status(Draft&)>& body) REQUIRES(commit_lock_);
+  // A live or removed frame.
+  std::optional<FrameRow> frame_named(std::string_view name) const;
+  Result<FrameRuns> runs_of(const FrameRow& row) const;
+  // Which frames cover what; made on first use.
+  const CubeCoverage& coverage() REQUIRES(commit_lock_);
+  // Takes a frame's elements and indexes out of the cube, or brings those of a removed one back.
+  // `after`: the coverage that the draft leads to. The row goes into the draft.
+  Status take_out(Draft& draft, FrameRow row, FrameState to, const CubeCoverage& after)
+      REQUIRES(commit_lock_);
+  Status bring_back(Draft& draft, FrameRow row) REQUIRES(commit_lock_);
+  // The position on an axis for a frame that comes in; `key`: its sort key, empty where the axis is
+  // not sorted. EINVAL for an index that the axis does not have (any more).
+  Result<std::uint64_t> position_for(const Draft& draft, std::size_t axis, Side side,
+                                     std::uint64_t at, const std::string& key)
+      REQUIRES(commit_lock_);
+  // Gives a frame another name in the draft, and the place that goes with it where names sort.
+  Status rename_in(Draft& draft, FrameRow& row, std::string_view name) REQUIRES(commit_lock_);
+  // The place of a frame that has another sort key now.
+  Status resort_in(Draft& draft, const FrameRow& row, const std::string& key)
+      REQUIRES(commit_lock_);
+  // Without frames and without files that hold layers the cube is undefined again.
+  void undefine_if_empty() REQUIRES(commit_lock_);
+  // Space of frames that are gone is made free if it can be: after a disk was full. True: try
+  // again.
+  bool make_room() EXCLUDES(commit_lock_);
+  Status writable() const;  // EROFS when fenced, ENOENT when removed
   void ingest_begins() { ++ingests_; }
   void ingest_ends() { --ingests_; }
 
@@ -119,8 +143,12 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   CubeOnDisk(PosixFile directory, std::string name, const Limits& limits, SyncQueue& syncs);
   Status recover() EXCLUDES(commit_lock_, sync_lock_);
 
+  Status publish(Draft draft) REQUIRES(commit_lock_);
   void set_snapshot(std::shared_ptr<const Snapshot> snapshot);
-  void index_names(const Snapshot& snapshot);
+  void index_names(const Snapshot& snapshot) EXCLUDES(names_lock_);
+  void add_name(const FrameRow& row) EXCLUDES(names_lock_);
+  // The entry that a row had before, unless it still has it.
+  void drop_name(const FrameRow& old, const FrameRow& row) EXCLUDES(names_lock_);
   void fence(const Error& error) EXCLUDES(commit_lock_);
   // Data, heap, journal. Without the lock: only a holder of sync_lock_ replaces the journal.
   Status sync_files() const NO_THREAD_SAFETY_ANALYSIS;
@@ -133,6 +161,11 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   // Ends the journal, with all of it on disk, and begins the next. False: no space for that now.
   Result<bool> begin_next_journal() REQUIRES(sync_lock_, commit_lock_);
   std::string frames_table(const Snapshot& snapshot) const;
+  Status sort_all(Draft& draft, const Definition& definition) REQUIRES(commit_lock_);
+  Result<std::string> key_of(FrameId id) REQUIRES(commit_lock_);
+  std::uint64_t sorted_place(const Snapshot& snapshot, std::size_t axis, const Axis& state,
+                             const std::string& key) REQUIRES(commit_lock_);
+  std::optional<FrameId> find_named(std::string_view name, FrameState state) const;
 
   const PosixFile directory_;
   const Limits limits_;
@@ -142,6 +175,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::unique_ptr<HeapFile> heap_;
   std::unique_ptr<History> history_;
   std::atomic<bool> read_only_ = false;
+  std::atomic<bool> retired_ = false;
   std::atomic<std::int64_t> changed_ns_ = 0;
   std::atomic<unsigned> ingests_ = 0;
 
@@ -152,6 +186,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::uint64_t durable_ GUARDED_BY(commit_lock_) = 0;     // sequence up to which all is on disk
   std::uint64_t durable_frames_ GUARDED_BY(commit_lock_) = 0;  // frames then
   std::deque<FreedSpace> freed_ GUARDED_BY(commit_lock_);
+  std::optional<CubeCoverage> coverage_ GUARDED_BY(commit_lock_);  // of the present, once asked for
+  std::unordered_map<FrameId, std::string> keys_ GUARDED_BY(commit_lock_);  // some sort keys
   std::shared_ptr<const Snapshot> rotated_ GUARDED_BY(commit_lock_);  // where the journal begins,
                                                                       // until it has a checkpoint
   Mutex sync_lock_;                                                   // one sync at a time
@@ -160,11 +196,10 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
 
   mutable Mutex publish_lock_;
   std::shared_ptr<const Snapshot> snapshot_ GUARDED_BY(publish_lock_);
-  std::function<void()> listener_ GUARDED_BY(publish_lock_);
   std::string name_ GUARDED_BY(publish_lock_);
 
   mutable Mutex names_lock_;
-  std::unordered_multimap<std::uint64_t, FrameId> names_ GUARDED_BY(names_lock_);  // live, by hash
+  std::unordered_multimap<std::uint64_t, FrameId> names_ GUARDED_BY(names_lock_);  // held, by hash
 
   const std::shared_ptr<LiveGenerations> live_ = std::make_shared<LiveGenerations>();
 };

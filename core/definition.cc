@@ -29,6 +29,8 @@ Status check_type(DType cube, DType frame) {
                 std::string(name_of(cube)) + " (meta/dtype)");
 }
 
+}  // namespace
+
 std::vector<std::string> words(std::string_view text) {
   std::vector<std::string> found;
   std::string word;
@@ -43,32 +45,55 @@ std::vector<std::string> words(std::string_view text) {
   return found;
 }
 
-}  // namespace
+std::string_view letters_of(const Definition& definition) {
+  return definition.letters.empty() ? default_letters : std::string_view(definition.letters);
+}
 
-Result<Definition> define_by(const Definition& settings, const FrameLayout& layout) {
-  Definition d = settings;
+Definition undefined_by(const Settings& settings) {
+  Definition d;
+  d.settings = settings;
+  d.letters = settings.letters;
+  d.rank = d.letters.size();
+  d.formats = settings.formats;
+  return d;
+}
+
+Result<Definition> define_by(const Settings& settings, const FrameLayout& layout) {
+  Definition d = undefined_by(settings);
   d.defined = true;
-  if (d.has_dtype) ACCRETE_CHECK(check_type(d.coding.type, layout.coding.type));
+  if (const auto type = dtype_from_name(settings.dtype))
+    ACCRETE_CHECK(check_type(*type, layout.coding.type));
   d.coding = layout.coding;
-  d.has_dtype = true;
   const std::size_t rank = layout.shape.size();
   if (d.letters.empty()) {
     d.rank = rank <= 2 ? rank + 1 : rank;
     d.letters = default_letters.substr(0, d.rank);
-  } else {
-    d.rank = d.letters.size();
-    if (significant_rank(natural_shape(layout)) > d.rank)
-      return refuse("the frame has " + std::to_string(rank) + " axes, meta/axes names " +
-                    std::to_string(d.rank));
+  } else if (significant_rank(natural_shape(layout)) > d.rank) {
+    return refuse("the frame has " + std::to_string(rank) + " axes, meta/axes names " +
+                  std::to_string(d.rank));
   }
-  if (!d.grow.empty() && d.letters.find(d.grow) == std::string::npos)
-    return refuse("meta/grow names axis " + d.grow + ", which the cube would not have");
+  if (!settings.grow.empty() && d.letters.find(settings.grow) == std::string::npos)
+    return refuse("meta/grow names axis " + settings.grow + ", which the cube would not have");
   d.pad = default_pad(d.coding.type);
-  if (!d.pad_text.empty()) {
-    ACCRETE_TRY(d.pad, parse_element(d.pad_text, d.coding.type));
+  if (!settings.pad.empty()) {
+    ACCRETE_TRY(d.pad, parse_element(settings.pad, d.coding.type));
   }
   if (d.formats.empty()) d.formats = format(layout.format).extension();
   return d;
+}
+
+Status check_ragged(const Definition& definition, const Shape& cube, const Shape& frame,
+                    std::size_t axis) {
+  const Ragged ragged = definition.settings.ragged;
+  for (std::size_t a = 0; a < cube.size() && ragged != Ragged::pad; ++a) {
+    if (a == axis || cube[a] == 0 || frame[a] == cube[a]) continue;
+    if (ragged == Ragged::smaller && frame[a] < cube[a]) continue;
+    return refuse("the frame has " + std::to_string(frame[a]) + " elements along axis " +
+                  std::string(1, definition.letters[a]) + ", the cube has " +
+                  std::to_string(cube[a]) + ", and meta/ragged takes " +
+                  (ragged == Ragged::smaller ? "no larger ones" : "no others"));
+  }
+  return {};
 }
 
 Result<Shape> fit(const Definition& definition, const FrameLayout& layout) {
@@ -110,6 +135,26 @@ Result<std::string> parse_formats(std::string_view text) {
   }
   if (formats.empty()) return refuse("formats takes one or more of fits, npy, raw and txt");
   return formats;
+}
+
+Result<std::string> parse_order(std::string_view text) {
+  std::string order;
+  const std::vector<std::string> given = words(text);
+  if (given.size() == 1 && given[0] == "arrival") return order;
+  if (given.size() == 1 && given[0] == "name") return given[0];
+  for (std::string keyword : given) {
+    for (char& c : keyword) {
+      if ('a' <= c && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+      const bool allowed = ('A' <= c && c <= 'Z') || ('0' <= c && c <= '9') || c == '-' || c == '_';
+      if (!allowed || keyword.size() > 8)
+        return refuse("'" + keyword +
+                      "' is no FITS keyword; order takes arrival, name or keywords");
+    }
+    if (!order.empty()) order += ' ';
+    order += keyword;
+  }
+  if (order.empty()) return refuse("order takes arrival, name, or one or more FITS keywords");
+  return order;
 }
 
 }  // namespace accrete

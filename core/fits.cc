@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "core/bytes.h"
 #include "core/fits_card.h"
 #include "core/fits_header.h"
 
@@ -118,16 +119,17 @@ class Fits final : public Format {
                                  const FrameLayout& layout) const override {
     const std::string_view text = text_of(prefix).substr(0, layout.data_offset);
     std::vector<std::string> cards;
-    for (std::uint64_t start = 0; start < text.size();) {
-      const auto hdu = read_fits_header(text, start);
-      if (!hdu.ok() || !hdu.value()) return {};
-      if (hdu.value()->data_offset == layout.data_offset) {
-        collect_cards(text.substr(start), cards);
-        return cards;
-      }
-      start = hdu.value()->next;
-    }
-    return {};
+    if (const auto header = header_of_image(text, layout)) collect_cards(*header, cards);
+    return cards;
+  }
+
+  std::optional<std::string> find_card(std::span<const std::byte> prefix, const FrameLayout& layout,
+                                       std::string_view keyword) const override {
+    const std::string_view text = as_text(prefix);
+    const auto header = header_of_image(text, layout);
+    if (!header) return std::nullopt;
+    if (const auto card = card_in(*header, keyword)) return card;
+    return card_in(text, keyword);
   }
 
   bool can_show(DType, std::size_t rank) const override { return rank >= 1 && rank <= max_rank; }
@@ -169,6 +171,27 @@ class Fits final : public Format {
   bool can_extend() const override { return false; }
 
  private:
+  // From the header of the HDU whose data begin behind the prefix on.
+  static std::optional<std::string_view> header_of_image(std::string_view text,
+                                                         const FrameLayout& layout) {
+    for (std::uint64_t start = 0; start < text.size();) {
+      const auto hdu = read_fits_header(text, start);
+      if (!hdu.ok() || !hdu.value()) return std::nullopt;
+      if (hdu.value()->data_offset == layout.data_offset) return text.substr(start);
+      start = hdu.value()->next;
+    }
+    return std::nullopt;
+  }
+
+  static std::optional<std::string> card_in(std::string_view header, std::string_view keyword) {
+    for (; header.size() >= card_length; header.remove_prefix(card_length)) {
+      const std::string_view card = header.substr(0, card_length);
+      if (keyword_of(card) == "END") break;
+      if (keyword_of(card) == keyword) return std::string(card);
+    }
+    return std::nullopt;
+  }
+
   // Those of the header at the begin of `header` that are worth carrying along.
   static void collect_cards(std::string_view header, std::vector<std::string>& cards) {
     std::size_t kept = 0;  // without trailing blank cards

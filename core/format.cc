@@ -9,6 +9,11 @@
 
 namespace accrete {
 
+std::optional<std::string> Format::find_card(std::span<const std::byte>, const FrameLayout&,
+                                             std::string_view) const {
+  return std::nullopt;
+}
+
 void Format::print(const std::byte* elements, std::size_t n, DType type, char* target) const {
   recode(reinterpret_cast<std::byte*>(target), elements, n, native(type), coding(type));
 }

@@ -83,6 +83,11 @@ class Format {
   // for FITS those of the image's HDU, without structural ones; else none.
   virtual std::vector<std::string> cards(std::span<const std::byte> prefix,
                                          const FrameLayout& layout) const = 0;
+  // The card of a keyword in the header of a frame's image, else in the primary one, given the
+  // bytes before its elements; nothing when there is none, or the format has no cards.
+  virtual std::optional<std::string> find_card(std::span<const std::byte> prefix,
+                                               const FrameLayout& layout,
+                                               std::string_view keyword) const;
 
   // ---- Writing views ----
   // False when the format cannot show this type or rank.

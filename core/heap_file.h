@@ -27,6 +27,8 @@ class HeapFile {
 
   // EIO when the bytes are not those that were stored.
   Result<std::string> read(const HeapRef& ref) const;
+  // Frees the blocks of what nobody refers to any more. Thread-safe.
+  Status discard(const HeapRef& ref) const { return file_.punch(ref.offset, ref.length); }
   Status sync() const { return file_.sync_data(); }
 
  private:

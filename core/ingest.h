@@ -8,8 +8,8 @@
 // *probing*: bytes gather in memory until a format knows its header (at most max_header).
 // *direct*: elements are written to fresh layers of boxes as they arrive, in any order; only the
 // bytes before and after the elements are kept in memory (a long tail goes to a staging file).
-// *staged*: the bytes lie in an unnamed file of the cube's directory: files whose header comes late,
-// out of order before the header is known, or while another frame still defines the cube.
+// *staged*: the bytes lie in an unnamed file of the cube's directory: files whose header comes
+// late, out of order before the header is known, or while another frame still defines the cube.
 #pragma once
 
 #include <cstddef>
@@ -28,10 +28,10 @@ class Cube;
 
 // Where and as what a file comes in.
 struct IngestRequest {
-  std::string name;                   // checked by Cube::begin_ingest
-  std::optional<std::size_t> axis;    // nothing: meta/grow
-  enum class Side { append, prepend, insert } side = Side::append;
-  std::uint64_t at = 0;               // logical index, for insert
+  std::string name;                 // checked by Cube::begin_ingest
+  std::optional<std::size_t> axis;  // nothing: meta/grow
+  Side side = Side::append;         // of no meaning while meta/order sorts that axis
+  std::uint64_t at = 0;             // logical index, for insert
   std::uint32_t mode = 0644, uid = 0, gid = 0;
 };
 
@@ -52,18 +52,20 @@ class Ingest {
 
   virtual void set_mtime(std::int64_t ns) = 0;
   virtual void set_mode(std::uint32_t mode, std::uint32_t uid, std::uint32_t gid) = 0;
-  // The name it will have at its commit (rename of a temporary name).
-  virtual Status set_name(std::string name) = 0;
+  // The name it will have at its commit. `replaces`: a frame of that name goes then, and this one
+  // takes its place (rename of a temporary name).
+  virtual Status set_name(std::string name, bool replaces) = 0;
 
   // Bytes changed since the last commit() (so a further commit would do something).
   virtual bool dirty() const = 0;
-  virtual bool empty() const = 0;       // nothing was ever written
+  virtual bool empty() const = 0;  // nothing was ever written
   // Makes the frame part of the cube, whole, or returns why not and changes nothing. After EINVAL
   // "incomplete" more bytes may follow and commit() be tried again. Committing again without new
   // bytes gives the same answer.
   virtual Result<FrameId> commit() = 0;
   virtual std::optional<FrameId> committed() const = 0;
-  // Tells history that the writer got this error for the file as it stands; once for the same bytes.
+  // Tells history that the writer got this error for the file as it stands; once for the same
+  // bytes.
   virtual void note_refusal(const Error& error) = 0;
   // Gives everything back. History is told why, unless it was told before or `why` is empty.
   virtual void abandon(const std::string& why) = 0;

@@ -24,7 +24,7 @@ bool same_elements(const FrameLayout& a, const FrameLayout& b) {
 // ever.
 std::string free_name(const CubeOnDisk& cube, const std::string& name) {
   const auto in_use = [&](unsigned n) {
-    return cube.find_frame(numbered_name(name, n)).has_value();
+    return cube.frame_named(numbered_name(name, n)).has_value();
   };
   unsigned used = 0;
   unsigned free = 1;
@@ -34,22 +34,6 @@ std::string free_name(const CubeOnDisk& cube, const std::string& name) {
     (in_use(middle) ? used : free) = middle;
   }
   return numbered_name(name, free);
-}
-
-// Can another frame have elements at the indexes that this one brought? Only a later one that grew
-// another axis; its indexes must not close up when this frame is replaced.
-bool may_be_covered(const Snapshot& snapshot, const FrameRow& frame) {
-  for (std::size_t i = 0; i < snapshot.places.size();) {
-    const Snapshot::Place& place = snapshot.places.at(i);
-    if (place.axis == frame.grow_axis)  // on to the next axis
-      i = snapshot.places.partition_point(
-          [&](const Snapshot::Place& p) { return p.axis <= frame.grow_axis; });
-    else if (place.id > frame.id)
-      return true;
-    else
-      ++i;
-  }
-  return false;
 }
 
 }  // namespace
@@ -142,14 +126,12 @@ Result<FrameId> IngestFile::commit_locked() {
 Result<FrameId> IngestFile::commit_reserved(const FrameLayout& layout) {
   const std::array<std::uint64_t, 2> digest = digest_all();
   constexpr int tries = 3;
+  bool has_made_room = false;
   for (int turn = 1; turn <= tries; ++turn) {
     if (state_ == State::staged && turn < tries) {
-      {
-        MutexLock lock(cube_->commit_lock());
-        ACCRETE_TRY(const bool has_layers, reserve(layout, true));
-        (void)has_layers;
-      }
-      Status pumped = pump();
+      ACCRETE_TRY(const bool has_layers, reserve_making_room(layout, true));
+      (void)has_layers;
+      Status pumped = step_making_room([&]() REQUIRES(lock_) { return pump(); });
       if (!pumped.ok()) {
         MutexLock lock(cube_->commit_lock());
         give_back_slab();
@@ -157,6 +139,7 @@ Result<FrameId> IngestFile::commit_reserved(const FrameLayout& layout) {
       }
     }
     const bool last = state_ == State::staged && turn == tries;
+    std::optional<Error> full;  // had no room for the header and the record
     std::vector<std::uint64_t> sums;
     if (!last) sums = reserved_->writer->sums();
     {
@@ -176,11 +159,15 @@ Result<FrameId> IngestFile::commit_reserved(const FrameLayout& layout) {
           if (!id.ok() || !owns_frame_) give_back_slab();
           reserved_.reset();
         }
-        return id;
+        if (id.ok() || !says_full(id.error()) || has_made_room || turn == tries) return id;
+        full = id.error();
+      } else if (state_ == State::staged) {
+        give_back_slab();
       }
-      if (state_ == State::staged) give_back_slab();
     }
-    ACCRETE_CHECK(stage());
+    has_made_room = full.has_value();
+    if (full && !cube_->make_room()) return *full;
+    if (!full) ACCRETE_CHECK(stage());
   }
   return fail(std::errc::resource_unavailable_try_again, "the cube changed too often meanwhile");
 }
@@ -189,14 +176,15 @@ bool IngestFile::reservation_holds(const Snapshot& now) const {
   const Reservation& r = *reserved_;
   if (r.defines) {
     if (now.definition.defined) return false;
-    const auto again = define_by(now.definition, r.layout);
+    const auto again = define_by(now.definition.settings, r.layout);
     return again.ok() && *again == r.definition;
   }
   if (!now.definition.defined || now.definition.coding != r.definition.coding ||
-      now.definition.rank != r.definition.rank || !Growth::still_fits(now, r.slab))
+      now.definition.rank != r.definition.rank || r.slab.axis != axis_to_grow(now) ||
+      !Growth::still_fits(now, r.slab))
     return false;
   const auto extent = fit(r.definition, r.layout);
-  return extent.ok() &&
+  return extent.ok() && check_ragged(now.definition, now.shape(), *extent, r.slab.axis).ok() &&
          check_cube_size(now.axes, r.slab.axis, *extent, size_of(r.layout.coding.type)).ok();
 }
 
@@ -204,81 +192,103 @@ Status IngestFile::store_prefix(FrameRow& row) {
   HeapFile& heap = cube_->heap();
   const FrameLayout& layout = reserved_->layout;
   const std::uint64_t data_end = layout.data_offset + layout.data_bytes;
+  ACCRETE_TRY(const std::string prefix, prefix_text(layout));
+  ACCRETE_TRY(row.prefix, heap.append(as_bytes(prefix)));
   if (state_ == State::staged) {
-    std::string prefix(layout.data_offset, '\0');
-    ACCRETE_TRY(const std::size_t n, staging_.read(0, std::as_writable_bytes(std::span(prefix))));
-    if (n != prefix.size()) return fail(std::errc::io_error, "the staging file ended early");
-    ACCRETE_TRY(row.prefix, heap.append(as_bytes(prefix)));
     ACCRETE_TRY(row.suffix, heap.append(staging_, data_end, size_ - data_end));
   } else {
-    ACCRETE_TRY(row.prefix, heap.append(as_bytes(head_)));
     tail_.resize(size_ > data_end ? size_ - data_end : 0, '\0');
     ACCRETE_TRY(row.suffix, heap.append(as_bytes(tail_)));
   }
   return {};
 }
 
+Result<IngestFile::Namesake> IngestFile::find_namesake(
+    const std::array<std::uint64_t, 2>* digest) const {
+  const std::shared_ptr<const Snapshot> now = cube_->snapshot();
+  Namesake found;
+  if (owns_frame_) {
+    const auto own = now->frames.find(*committed_);
+    if (!own || own->state != FrameState::live)
+      return fail(std::errc::no_such_file_or_directory, "the frame was removed meanwhile");
+    found.replaced = own;
+    return found;
+  }
+  const std::optional<FrameRow> namesake = cube_->frame_named(request_.name);
+  if (!namesake) return found;
+  const SameName rule = now->definition.settings.same_name;
+  if (rule == SameName::refuse)
+    return fail(std::errc::file_exists, "the cube has a frame of that name (meta/samename)");
+  const bool by_name = replaces_ || rule == SameName::replace;
+  if (digest != nullptr && namesake->digest == *digest && (by_name || rule == SameName::once))
+    found.same = namesake;
+  else if (by_name)
+    found.replaced = namesake;
+  else
+    found.older = namesake;
+  return found;
+}
+
+// A rename onto a frame with the same bytes brings attributes of its own.
+Status IngestFile::refresh(const FrameRow& same) {
+  if (!replaces_ || mtime_ns_ == 0) return {};
+  return cube_->change([&](Draft& draft) REQUIRES(lock_) -> Status {
+    FrameRow row = same;
+    row.mtime_ns = mtime_ns_;
+    row.mode = request_.mode;
+    draft.put(row);
+    return {};
+  });
+}
+
 Result<FrameId> IngestFile::publish(std::array<std::uint64_t, 2> digest,
                                     const std::vector<std::uint64_t>& sums) {
-  const std::shared_ptr<const Snapshot> now = cube_->snapshot();
-  Reservation& r = *reserved_;
-  const std::optional<FrameId> namesake = cube_->find_frame(request_.name);
-  std::optional<FrameRow> older;
-  if (namesake) older = now->frames.find(*namesake);
-  if (older && !owns_frame_ && older->digest == digest) {
-    cube_->record({"same", request_.name, std::nullopt, 0, "the cube has this very frame already"});
-    return *namesake;
+  ACCRETE_TRY(const Namesake namesake, find_namesake(&digest));
+  if (namesake.same) {
+    ACCRETE_CHECK(refresh(*namesake.same));
+    cube_->record({"same", request_.name, std::nullopt, 0,
+                   namesake.same->state == FrameState::removed
+                       ? "the cube had this very frame, and it was removed"
+                       : "the cube has this very frame already"});
+    return namesake.same->id;
   }
-
-  const std::uint64_t heap_end = cube_->heap().end();
-  Delta delta;
-  FreedSpace freed;
+  Reservation& r = *reserved_;
+  if (owns_frame_) request_.name = cube_->frame_name(*namesake.replaced);  // renamed since, maybe
   FrameRow row;
   row.digest = digest;
   row.first_sum = first_sum(sums);
-  auto place = describe(*now, older, sums, row, delta, freed);
-  Status published = place.ok() ? cube_->publish(delta, std::move(freed)) : Status(place.error());
-  if (!published.ok()) {
-    cube_->heap().rewind(heap_end);
-    return std::move(published).error();
-  }
+  std::uint64_t place = 0;
+  ACCRETE_CHECK(cube_->change([&](Draft& draft) REQUIRES(lock_, cube_->commit_lock()) -> Status {
+    ACCRETE_TRY(place, describe(namesake, sums, row, draft));
+    return {};
+  }));
   cube_->growth().commit(r.slab);
-  cube_->record({owns_frame_ ? "replace" : "append", request_.name, *place, 0, ""});
+  constexpr const char* events[] = {"append", "prepend", "insert"};
+  cube_->record({namesake.replaced ? "replace" : events[static_cast<unsigned>(request_.side)],
+                 request_.name, place, 0, ""});
   owns_frame_ = true;
-  request_.axis = r.slab.axis;  // what is written from now on stays at this place
+  r.committed = cube_->snapshot();
   return row.id;
 }
 
-// Everything that the commit changes; returns the frame's place along its axis.
-Result<std::uint64_t> IngestFile::describe(const Snapshot& now, std::optional<FrameRow> older,
+Result<std::uint64_t> IngestFile::describe(const Namesake& namesake,
                                            const std::vector<std::uint64_t>& sums, FrameRow& row,
-                                           Delta& delta, FreedSpace& freed) {
+                                           Draft& draft) {
   HeapFile& heap = cube_->heap();
   const Reservation& r = *reserved_;
   const std::size_t axis = r.slab.axis;
-  if (r.defines) delta.definition = r.definition;
-  std::uint64_t place = now.axes.empty() ? 0 : now.axes[axis].extent();
-  if (owns_frame_) {
-    const auto own = now.frames.find(*committed_);
-    if (!own || own->state != FrameState::live)
-      return fail(std::errc::no_such_file_or_directory, "the frame was removed meanwhile");
-    if (may_be_covered(now, *own))
-      return fail(std::errc::operation_not_permitted,
-                  "the frame cannot be rewritten: later ones, which grew another axis, share its "
-                  "indexes");
-    place = now.axes[axis].logical(own->first[axis]).value_or(place);
-    CubeOnDisk::retire(now, *own, delta, freed);
-  } else if (older) {
-    const std::string name = free_name(*cube_, request_.name);
-    ACCRETE_TRY(older->name, heap.append(as_bytes(name)));
-    older->name_hash = checksum(as_bytes(name));
-    delta.frames.push_back(*older);
+  if (r.defines) draft.define(r.definition);
+  if (std::optional<FrameRow> older = namesake.older) {
+    ACCRETE_CHECK(cube_->rename_in(draft, *older, free_name(*cube_, request_.name)));
+    draft.put(*older);
   }
-  cube_->growth().describe(now, r.slab, place, delta);
 
-  row.id = now.frames.count() + 1;
+  row.id = draft.base().frames.count() + 1;
   row.layout = r.layout;
   row.grow_axis = static_cast<std::uint8_t>(axis);
+  row.side = request_.side;
+  row.names_axis = request_.axis.has_value();
+  row.at = request_.at;
   for (const auto& pieces : r.slab.runs) {
     std::uint64_t extent = 0;
     for (const Run& run : pieces) extent += run.length;
@@ -290,9 +300,9 @@ Result<std::uint64_t> IngestFile::describe(const Snapshot& now, std::optional<Fr
   row.mode = request_.mode;
   row.uid = request_.uid;
   row.gid = request_.gid;
-  if (owns_frame_) {  // it may have been renamed since
-    row.name = delta.frames.front().name;
-    row.name_hash = delta.frames.front().name_hash;
+  if (owns_frame_) {
+    row.name = namesake.replaced->name;
+    row.name_hash = namesake.replaced->name_hash;
   } else {
     ACCRETE_TRY(row.name, heap.append(as_bytes(request_.name)));
     row.name_hash = checksum(as_bytes(request_.name));
@@ -302,7 +312,32 @@ Result<std::uint64_t> IngestFile::describe(const Snapshot& now, std::optional<Fr
     ACCRETE_TRY(row.runs, heap.append(as_bytes(r.slab.runs_text())));
   }
   ACCRETE_TRY(row.sums, heap.append(as_bytes(sums_text(sums))));
-  delta.frames.push_back(row);
+
+  std::string key;
+  if (!r.defines) {
+    ACCRETE_TRY(key, sort_key_in(draft.base(), r.layout));
+  }
+  ACCRETE_TRY(std::uint64_t position,
+              cube_->position_for(draft, axis, request_.side, request_.at, key));
+  if (namesake.replaced) {
+    const FrameRow& replaced = *namesake.replaced;
+    row.side = replaced.side;
+    row.names_axis = replaced.names_axis;
+    row.at = replaced.at;
+    if (key.empty())
+      position = draft.axes()[axis].position_of(replaced.first[axis]).value_or(position);
+  }
+  const std::uint64_t place = draft.axes()[axis].indexes_before(position);
+  draft.put(row);
+  ACCRETE_CHECK(cube_->growth().describe(draft, r.slab, position));
+  if (namesake.replaced) {
+    const FrameRow& replaced = *namesake.replaced;
+    ACCRETE_TRY(const FrameRuns runs, cube_->runs_of(replaced));
+    const CubeCoverage after = cube_->coverage()
+                                   .moved(r.slab.runs, FrameState::gone, FrameState::live)
+                                   .moved(runs, replaced.state, FrameState::gone);
+    ACCRETE_CHECK(cube_->take_out(draft, replaced, FrameState::gone, after));
+  }
   return place;
 }
 
@@ -313,18 +348,17 @@ Result<FrameId> IngestFile::amend() {
   auto row = cube_->snapshot()->frames.find(*committed_);
   if (!row || row->state != FrameState::live)
     return fail(std::errc::no_such_file_or_directory, "the frame was removed meanwhile");
-  const std::uint64_t heap_end = cube_->heap().end();
   row->digest = digest;
-  Delta delta;
-  Status stored = store_prefix(*row);
-  if (stored.ok()) {
-    delta.frames.push_back(*row);
-    stored = cube_->publish(delta);
-  }
-  if (!stored.ok()) {
-    cube_->heap().rewind(heap_end);
-    return std::move(stored).error();
-  }
+  request_.name = cube_->frame_name(*row);  // renamed since, maybe
+  ACCRETE_CHECK(cube_->change([&](Draft& draft) REQUIRES(lock_, cube_->commit_lock()) -> Status {
+    ACCRETE_TRY(const std::string key, sort_key_in(draft.base(), reserved_->layout));
+    if (!key.empty()) ACCRETE_CHECK(cube_->resort_in(draft, *row, key));
+    for (const HeapRef& text : {row->prefix, row->suffix})
+      if (text.length > 0) draft.freed.texts.push_back(text);
+    ACCRETE_CHECK(store_prefix(*row));
+    draft.put(*row);
+    return {};
+  }));
   return *committed_;
 }
 

@@ -1,10 +1,12 @@
 #include "core/ingest_file.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "core/bytes.h"
 #include "core/definition.h"
 #include "core/frame_name.h"
+#include "core/frame_order.h"
 #include "core/linearize.h"
 
 namespace accrete {
@@ -22,6 +24,10 @@ void overwrite(std::string& text, std::uint64_t offset, std::span<const std::byt
 }
 
 }  // namespace
+
+bool says_full(const Error& error) {
+  return error.number() == ENOSPC || error.number() == EDQUOT;
+}
 
 IngestFile::IngestFile(std::shared_ptr<CubeOnDisk> cube, IngestRequest request)
     : cube_(std::move(cube)), request_(std::move(request)) {
@@ -62,7 +68,7 @@ Status IngestFile::write_locked(std::uint64_t offset, std::span<const std::byte>
       status = write_direct(offset, bytes);
       break;
     case State::staged:
-      status = staging_.write(offset, bytes);
+      status = write_staged(offset, bytes);
       break;
     case State::refused:
       break;
@@ -78,7 +84,7 @@ Status IngestFile::write_locked(std::uint64_t offset, std::span<const std::byte>
 Status IngestFile::write_probing(std::uint64_t offset, std::span<const std::byte> bytes) {
   if (offset > head_.size()) {
     ACCRETE_CHECK(stage());
-    return staging_.write(offset, bytes);
+    return write_staged(offset, bytes);
   }
   overwrite(head_, offset, bytes);
   size_ = head_.size();
@@ -90,10 +96,11 @@ Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte>
   const std::uint64_t data_begin = reserved_->layout.data_offset;
   const std::uint64_t data_end = data_begin + reserved_->layout.data_bytes;
   const std::uint64_t end = offset + bytes.size();
-  if (owns_frame_ && offset < data_end && end > data_begin) {
-    // The committed frame's elements stay as they are until the new ones are committed.
+  // The committed frame's elements stay as they are until the new ones are committed.
+  const bool rewrites = owns_frame_ && offset < data_end && end > data_begin;
+  if (rewrites || (offset > size_ && !holes_are_zeros())) {
     ACCRETE_CHECK(stage());
-    return staging_.write(offset, bytes);
+    return write_staged(offset, bytes);
   }
   if (offset < data_begin) {
     const auto part = bytes.first(std::min<std::uint64_t>(bytes.size(), data_begin - offset));
@@ -102,8 +109,10 @@ Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte>
   const std::uint64_t first = std::max(offset, data_begin);
   const std::uint64_t last = std::min(end, data_end);
   if (first < last)
-    ACCRETE_CHECK(
-        reserved_->writer->write(first - data_begin, bytes.subspan(first - offset, last - first)));
+    ACCRETE_CHECK(step_making_room([&]() REQUIRES(lock_) {
+      return reserved_->writer->write(first - data_begin,
+                                      bytes.subspan(first - offset, last - first));
+    }));
   if (end > data_end) {
     const std::uint64_t from = std::max(offset, data_end);
     return write_tail(from, bytes.subspan(from - offset));
@@ -111,11 +120,20 @@ Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte>
   return {};
 }
 
+// Fresh layers read as zeros at rest, which is another number where the sign bit is inverted.
+bool IngestFile::holes_are_zeros() const {
+  return reserved_->layout.coding.sign_flipped == reserved_->definition.coding.sign_flipped;
+}
+
+Status IngestFile::write_staged(std::uint64_t offset, std::span<const std::byte> bytes) {
+  return step_making_room([&]() REQUIRES(lock_) { return staging_.write(offset, bytes); });
+}
+
 Status IngestFile::write_tail(std::uint64_t offset, std::span<const std::byte> bytes) {
   const std::uint64_t data_end = reserved_->layout.data_offset + reserved_->layout.data_bytes;
   if (offset + bytes.size() - data_end > largest_tail) {
     ACCRETE_CHECK(stage());
-    return staging_.write(offset, bytes);
+    return write_staged(offset, bytes);
   }
   overwrite(tail_, offset - data_end, bytes);
   return {};
@@ -147,7 +165,7 @@ Status IngestFile::truncate_locked(std::uint64_t size) {
   if (size < digested_) digest_in_order_ = false;
   if (state_ == State::probing && size < size_) {
     head_.resize(size);
-  } else if (state_ == State::direct && size > size_ &&
+  } else if (state_ == State::direct && size > size_ && holes_are_zeros() &&
              size <= reserved_->layout.data_offset + reserved_->layout.data_bytes + largest_tail) {
     // What lies between reads as zeros: layers are fresh, the tail is filled up when it is stored.
   } else {
@@ -229,14 +247,17 @@ Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
   r.definition = now->definition;
   Snapshot base = *now;
   if (r.defines) {
-    ACCRETE_TRY(r.definition, define_by(now->definition, layout));
+    ACCRETE_TRY(r.definition, define_by(now->definition.settings, layout));
     base.definition = r.definition;
     base.axes = PerAxis<Axis>(r.definition.rank);
   }
   ACCRETE_TRY(const Shape extent, fit(r.definition, layout));
-  const std::size_t axis = request_.axis.value_or(base.grow_axis());
+  const std::size_t axis = axis_to_grow(base);
   if (axis >= r.definition.rank)
     return fail(std::errc::invalid_argument, "the cube has no such axis");
+  ACCRETE_CHECK(find_namesake(nullptr));
+  ACCRETE_CHECK(check_ragged(r.definition, base.shape(), extent, axis));
+  ACCRETE_CHECK(sort_key_in(base, layout));
 
   bool widens = false;
   for (std::size_t a = 0; a < extent.size(); ++a)
@@ -245,11 +266,11 @@ Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
   const std::size_t size = size_of(layout.coding.type);
   ACCRETE_CHECK(check_cube_size(base.axes, axis, extent, size));
 
-  ACCRETE_TRY(r.slab, cube_->growth().reserve(base, axis, extent, size));
+  ACCRETE_TRY(r.slab, cube_->growth().reserve(base, axis, request_.side, extent, size));
   FrameRow row;
   row.layout = layout;
   row.extent = extent;
-  auto view = frame_view(row, as_bytes(r.slab.runs_text()));
+  auto view = frame_view(row, r.slab.runs);
   if (!view.ok()) {
     cube_->growth().give_back(r.slab);
     return std::move(view).error();
@@ -258,6 +279,48 @@ Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
                    r.definition.coding);
   reserved_ = std::move(r);
   return true;
+}
+
+Result<bool> IngestFile::reserve_making_room(const FrameLayout& layout, bool insist) {
+  for (bool again = false;; again = true) {
+    Result<bool> has_layers = [&]() REQUIRES(lock_) {
+      MutexLock lock(cube_->commit_lock());
+      return reserve(layout, insist);
+    }();
+    if (has_layers.ok() || !says_full(has_layers.error()) || again || !cube_->make_room())
+      return has_layers;
+  }
+}
+
+Status IngestFile::step_making_room(const std::function<Status()>& step) {
+  Status status = step();
+  if (status.ok() || !says_full(status.error()) || !cube_->make_room()) return status;
+  return step();
+}
+
+std::size_t IngestFile::axis_to_grow(const Snapshot& now) const {
+  if (const auto namesake = find_namesake(nullptr); namesake.ok() && namesake->replaced)
+    return namesake->replaced->grow_axis;
+  return request_.axis.value_or(now.grow_axis());
+}
+
+Result<std::string> IngestFile::sort_key_in(const Snapshot& now, const FrameLayout& layout) {
+  const std::string& order = now.definition.settings.order;
+  if (order.empty() || axis_to_grow(now) != now.grow_axis()) return std::string();
+  if (request_.side != Side::append && !owns_frame_)
+    return fail(
+        std::errc::invalid_argument,
+        "the cube is sorted by " + order + " (meta/order): append is the only door to that axis");
+  ACCRETE_TRY(const std::string prefix, prefix_text(layout));
+  return sort_key(order, request_.name, prefix, layout);
+}
+
+Result<std::string> IngestFile::prefix_text(const FrameLayout& layout) {
+  if (state_ != State::staged) return head_.substr(0, layout.data_offset);
+  std::string prefix(layout.data_offset, '\0');
+  ACCRETE_TRY(const std::size_t n, staging_.read(0, std::as_writable_bytes(std::span(prefix))));
+  if (n != prefix.size()) return fail(std::errc::io_error, "the staging file ended early");
+  return prefix;
 }
 
 Status IngestFile::check_cube_size(const PerAxis<Axis>& axes, std::size_t axis, const Shape& extent,
@@ -315,19 +378,12 @@ Status IngestFile::pump_transposed() {
 void IngestFile::give_back_slab() {
   if (reserved_) cube_->growth().give_back(reserved_->slab);
   reserved_.reset();
+  cube_->undefine_if_empty();
 }
 
 Status IngestFile::begin_direct(const FrameLayout& layout) {
   if (layout.fortran_order) return stage();
-  bool has_layers = false;
-  {
-    MutexLock lock(cube_->commit_lock());
-    ACCRETE_TRY(has_layers, reserve(layout, false));
-    if (has_layers && reserved_->slab.has_gaps) {
-      give_back_slab();
-      has_layers = false;
-    }
-  }
+  ACCRETE_TRY(const bool has_layers, reserve_making_room(layout, false));
   if (!has_layers) return stage();
   state_ = State::direct;
   // What of the first bytes are elements already.
@@ -347,7 +403,7 @@ Status IngestFile::stage() {
   for (std::uint64_t done = 0; done < size_; done += copy_step) {
     const auto part = std::span(piece).first(std::min<std::uint64_t>(copy_step, size_ - done));
     read_locked(done, part);
-    ACCRETE_CHECK(staging_.write(done, part));
+    ACCRETE_CHECK(write_staged(done, part));
   }
   ACCRETE_CHECK(staging_.truncate(size_));
   if (reserved_ && !owns_frame_) {
@@ -364,13 +420,6 @@ Status IngestFile::stage() {
 Status IngestFile::pump() {
   Reservation& r = *reserved_;
   const FrameLayout& layout = r.layout;
-  const std::size_t size = size_of(layout.coding.type);
-  if (r.slab.has_gaps) {
-    Element pad;
-    recode(pad.bytes.data(), r.definition.pad.bytes.data(), 1, native(layout.coding.type),
-           r.definition.coding);
-    ACCRETE_CHECK(fill_gaps(cube_->bricks(), r.slab, size, pad));
-  }
   if (layout.fortran_order) return pump_transposed();
   std::vector<std::byte> piece(std::min<std::uint64_t>(copy_step, layout.data_bytes));
   for (std::uint64_t done = 0; done < layout.data_bytes; done += copy_step) {
@@ -402,10 +451,11 @@ void IngestFile::set_mode(std::uint32_t mode, std::uint32_t uid, std::uint32_t g
   request_.gid = gid;
 }
 
-Status IngestFile::set_name(std::string name) {
+Status IngestFile::set_name(std::string name, bool replaces) {
   ACCRETE_CHECK(check_frame_name(name, cube_->snapshot()->definition.letters));
   MutexLock lock(lock_);
   request_.name = std::move(name);
+  replaces_ = replaces;
   return {};
 }
 
@@ -466,30 +516,11 @@ void IngestFile::end() {
 }
 
 Result<std::shared_ptr<Ingest>> CubeOnDisk::begin_ingest(IngestRequest request) {
+  MutexLock lock(commit_lock_);  // so that retire() sees it
   ACCRETE_CHECK(writable());
   ACCRETE_CHECK(check_frame_name(request.name, snapshot()->definition.letters));
   return std::shared_ptr<Ingest>(
       std::make_shared<IngestFile>(shared_from_this(), std::move(request)));
-}
-
-Status CubeOnDisk::rename_frame(std::string_view from, std::string_view to) {
-  ACCRETE_CHECK(check_frame_name(to, snapshot()->definition.letters));
-  MutexLock lock(commit_lock_);
-  const auto id = find_frame(from);
-  if (!id) return fail(std::errc::no_such_file_or_directory, "there is no frame of that name");
-  if (find_frame(to)) return fail(std::errc::file_exists, "there is a frame of that name already");
-  FrameRow row = *snapshot()->frames.find(*id);
-  const std::uint64_t heap_end = heap_->end();
-  ACCRETE_TRY(row.name, heap_->append(as_bytes(to)));
-  row.name_hash = checksum(as_bytes(to));
-  Delta delta;
-  delta.frames.push_back(row);
-  if (Status published = publish(delta); !published.ok()) {
-    heap_->rewind(heap_end);
-    return published;
-  }
-  history_->record({"rename", std::string(to), std::nullopt, 0, "was " + std::string(from)});
-  return {};
 }
 
 }  // namespace accrete

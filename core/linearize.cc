@@ -20,6 +20,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <deque>
 
 #include "core/strided_copy.h"
 
@@ -116,18 +118,23 @@ class Walk {
   }
 
  private:
+  using Pieces = std::array<std::vector<Piece>, max_rank>;  // by axis, sorted by place
+
   // Calls visit(box), with parts_ and stride_ set, for each cuboid and box that have elements in
   // common.
   template <class Visit>
   void for_boxes(const Visit& visit) {
     if (range_.empty() || boxes_.size() == 0) return;
     Cuboid cuboid(view_.rank());
+    std::size_t number = 0;
     for_cuboids(shape_, stream_stride_, view_.rank() - 1, range_.begin, range_.end, cuboid, [&] {
-      set_pieces(cuboid);
+      // A second walk over the same range finds them as they were.
+      if (number == found_.size()) found_.push_back(find_pieces(cuboid));
+      pieces_ = &found_[number++];
       boxes_.for_meeting(
           [this](std::size_t axis, std::int64_t low, std::int64_t high) {
             const auto piece = first_piece(axis, low);
-            return piece != pieces_[axis].end() && piece->first < high;
+            return piece != pieces_of(axis).end() && piece->first < high;
           },
           [&](const Box& box) {
             if (set_parts(box)) visit(box);
@@ -135,10 +142,10 @@ class Walk {
     });
   }
 
-  void set_pieces(const Cuboid& cuboid) {
+  Pieces find_pieces(const Cuboid& cuboid) const {
+    Pieces found;
     for (std::size_t axis = 0; axis < view_.cube_rank(); ++axis) {
-      std::vector<Piece>& pieces = pieces_[axis];
-      pieces.clear();
+      std::vector<Piece>& pieces = found[axis];
       const std::size_t d = view_.dimension_of(axis);
       if (d == view_.rank()) {
         const std::int64_t at = view_.fixed_coordinate(axis);
@@ -146,19 +153,33 @@ class Walk {
         continue;
       }
       const std::uint64_t start = view_.dimension(d).range.begin;
-      const Interval indexes = cuboid[d];
-      view_.axis(axis).for_runs(
-          {start + indexes.begin, start + indexes.end}, [&](std::uint64_t logical, Run run) {
-            pieces.push_back({run.first, run.end(), (logical - start) * stream_stride_[d]});
-          });
+      const Interval range{start + cuboid[d].begin, start + cuboid[d].end};
+      const auto add = [&](std::uint64_t logical, const Run& run) {
+        pieces.push_back({run.first, run.end(), (logical - start) * stream_stride_[d]});
+      };
+      const Axis& runs = view_.axis(axis);
+      if (range.length() >= runs.run_count() / 2) {
+        for (const Axis::Placed& placed : runs.runs_by_place()) {
+          const std::uint64_t from = std::max(placed.logical, range.begin);
+          const std::uint64_t to = std::min(placed.logical + placed.run.length, range.end);
+          if (from >= to) continue;
+          add(from,
+              {placed.run.first + static_cast<std::int64_t>(from - placed.logical), to - from});
+        }
+        continue;
+      }
+      runs.for_runs(range, add);
       std::sort(pieces.begin(), pieces.end(),
                 [](const Piece& a, const Piece& b) { return a.first < b.first; });
     }
+    return found;
   }
+
+  const std::vector<Piece>& pieces_of(std::size_t axis) const { return (*pieces_)[axis]; }
 
   // The first piece that ends beyond `low`.
   std::vector<Piece>::const_iterator first_piece(std::size_t axis, std::int64_t low) const {
-    const std::vector<Piece>& pieces = pieces_[axis];
+    const std::vector<Piece>& pieces = pieces_of(axis);
     return std::partition_point(pieces.begin(), pieces.end(),
                                 [low](const Piece& piece) { return piece.end <= low; });
   }
@@ -176,8 +197,8 @@ class Walk {
       const std::uint64_t brick = box.brick[axis];
       const std::size_t d = view_.dimension_of(axis);
       const std::uint64_t stream_stride = d == view_.rank() ? 0 : stream_stride_[d];
-      for (auto piece = first_piece(axis, low); piece != pieces_[axis].end() && piece->first < high;
-           ++piece) {
+      for (auto piece = first_piece(axis, low);
+           piece != pieces_of(axis).end() && piece->first < high; ++piece) {
         const std::int64_t from = std::max(piece->first, low);
         const auto begin = static_cast<std::uint64_t>(from - low);
         const auto end = static_cast<std::uint64_t>(std::min(piece->end, high) - low);
@@ -236,9 +257,10 @@ class Walk {
   const Interval range_;
   const Shape shape_;
   PerAxis<std::uint64_t> stream_stride_;
-  std::array<std::vector<Piece>, max_rank> pieces_;  // by axis, sorted by place, of this cuboid
-  std::array<std::vector<Part>, max_rank> parts_;    // by axis, of this box
-  PerAxis<std::uint64_t> stride_;                    // by axis, within a brick of this box
+  std::deque<Pieces> found_;                       // of the cuboids, in the order of the walk
+  const Pieces* pieces_ = nullptr;                 // of this one
+  std::array<std::vector<Part>, max_rank> parts_;  // by axis, of this box
+  PerAxis<std::uint64_t> stride_;                  // by axis, within a brick of this box
 };
 
 // Calls visit(stream index, length, file offset) for the contiguous runs of a block in stream
@@ -363,16 +385,98 @@ bool collect_runs(const View& view, const BoxIndex& boxes, std::size_t element_s
   return runs.size() <= most;
 }
 
+namespace {
+
+// Where an axis has many runs (frames that came in any order), a view that has it as its fastest
+// dimension falls into blocks of one or a few indexes of it. Their rows, each contiguous in the
+// file, are gathered here and turned together where they follow each other in the stream.
+class ScatteredRows {
+ public:
+  ScatteredRows(const std::byte* mapping, std::byte* target, Coding from, Coding to)
+      : mapping_(mapping), target_(target), from_(from), to_(to) {}
+
+  // False when the block is not of that kind.
+  bool take(const Block& block) {
+    const std::size_t size = size_of(from_.type);
+    if (block.extent.size() < 2 || block.extent[0] >= few) return false;
+    std::size_t along = 0;
+    for (std::size_t d = 1; d < block.extent.size(); ++d) {
+      if (block.extent[d] == 1) continue;
+      if (along != 0 || block.file_stride[d] != size) return false;
+      along = d;
+    }
+    if (along == 0 || block.extent[along] < few) return false;
+    for (std::uint64_t i = 0; i < block.extent[0]; ++i)
+      rows_.push_back({block.stream_index + i, block.file_offset + i * block.file_stride[0],
+                       block.extent[along], block.stream_stride[along]});
+    return true;
+  }
+
+  void copy() {
+    std::sort(rows_.begin(), rows_.end(),
+              [](const Row& a, const Row& b) { return a.stream < b.stream; });
+    std::vector<const std::byte*> sources;
+    for (std::size_t i = 0; i < rows_.size(); i += sources.size()) {
+      const Row& first = rows_[i];
+      sources.clear();
+      for (std::size_t j = i; j < rows_.size() && rows_[j].stream == first.stream + (j - i) &&
+                              rows_[j].length == first.length && rows_[j].stride == first.stride;
+           ++j)
+        sources.push_back(mapping_ + rows_[j].file);
+      const std::size_t size = size_of(from_.type);
+      transpose_rows(target_ + first.stream * size, first.stride * size, sources, first.length,
+                     from_, to_);
+    }
+  }
+
+ private:
+  struct Row {
+    std::uint64_t stream, file, length, stride;
+  };
+  static constexpr std::uint64_t few = 16;  // indexes that fill a line of a cache, or less
+
+  const std::byte* mapping_;
+  std::byte* target_;
+  Coding from_;
+  Coding to_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace
+
 void gather(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
             Interval range, std::byte* target, Coding coding, const Element& pad) {
   const std::size_t size = size_of(at_rest.type);
   Walk walk(view, boxes, size, Slots::written, range);
   if (walk.count() < range.length()) fill(target, range.length(), pad, coding.type);
+  ScatteredRows scattered(mapping, target, at_rest, coding);
   PerAxis<std::uint64_t> target_stride(view.rank());
   walk.for_blocks([&](const Block& block) {
+    if (scattered.take(block)) return;
+    std::byte* const to = target + block.stream_index * size;
+    const std::byte* const from = mapping + block.file_offset;
+    if (block.element_count() == 1) return recode(to, from, 1, at_rest, coding);
     for (std::size_t d = 0; d < view.rank(); ++d) target_stride[d] = block.stream_stride[d] * size;
-    strided_copy(target + block.stream_index * size, target_stride, mapping + block.file_offset,
-                 block.file_stride, block.extent, at_rest, coding);
+    strided_copy(to, target_stride, from, block.file_stride, block.extent, at_rest, coding);
+  });
+  scattered.copy();
+}
+
+void gather_mask(const View& view, const BoxIndex& boxes, Interval range, std::byte* target) {
+  // Where things lie in the file does not matter, so any size of elements will do.
+  Walk walk(view, boxes, 1, Slots::written, range);
+  const std::uint64_t held = walk.count();
+  std::memset(target, held == range.length() ? 1 : 0, range.length());
+  if (held == 0 || held == range.length()) return;
+  walk.for_blocks([&](Block block) {
+    block.file_stride = block.stream_stride;  // so that only the stream ends a run
+    for_runs(block, 1, [&](std::uint64_t stream, std::uint64_t length, std::uint64_t) {
+      if (length == 1)
+        target[stream] = std::byte{1};
+      else
+        std::memset(target + stream, 1, length);
+      return true;
+    });
   });
 }
 

@@ -1,5 +1,5 @@
-// The one walk that reading, importing, exporting and checking share: the elements of a range of a
-// view's element stream, as blocks inside bricks.
+// The one walk that reading, masks, importing, exporting and checking share: the elements of a
+// range of a view's element stream, as blocks inside bricks.
 #pragma once
 
 #include <cstddef>
@@ -55,5 +55,9 @@ bool collect_runs(const View& view, const BoxIndex& boxes, std::size_t element_s
 // in cache-sized blocks, the byte swap in the same pass. Thread-safe.
 void gather(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
             Interval range, std::byte* target, Coding coding, const Element& pad);
+
+// The mask of the same range, a byte an element: 1 where a live frame gave it, that is where a
+// written slot of a box holds it, else 0. Looks at no element. Thread-safe.
+void gather_mask(const View& view, const BoxIndex& boxes, Interval range, std::byte* target);
 
 }  // namespace accrete

@@ -1,20 +1,26 @@
 // The properties of a cube as text: the files of meta/.
 
+#include <algorithm>
 #include <ctime>
 
 #include "core/cube_on_disk.h"
 #include "core/definition.h"
+#include "core/frame_order.h"
 
 namespace accrete {
 
 namespace {
 
-constexpr std::string_view names[] = {
-    "shape", "dtype",    "axes", "grow",    "pad",        "ragged",  "convert", "order",
-    "samename", "hdu", "residue", "durability", "formats", "header", "frames", "bytes", "generation"};
+constexpr std::string_view names[] = {"shape",   "dtype",      "axes",    "grow",     "pad",
+                                      "ragged",  "convert",    "order",   "samename", "hdu",
+                                      "residue", "durability", "formats", "header",   "frames",
+                                      "bytes",   "generation"};
 
 // What a user may write; the others tell.
-constexpr std::string_view settable[] = {"dtype", "axes", "grow", "pad", "durability", "formats"};
+constexpr std::string_view settable[] = {"dtype", "axes",     "grow",       "pad",    "ragged",
+                                         "order", "samename", "durability", "formats"};
+constexpr std::string_view ragged_words[] = {"pad", "smaller", "refuse"};
+constexpr std::string_view same_name_words[] = {"once", "append", "replace", "refuse"};
 
 std::string_view trimmed(std::string_view text) {
   const auto blank = [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; };
@@ -56,66 +62,105 @@ Error too_late(std::string_view name) {
               std::string(name) + " is fixed by the first frame; the cube holds frames");
 }
 
-Result<Definition> changed(Definition d, std::string_view name, std::string_view text) {
+// Number of `text` among the words that a property takes.
+template <class Value, std::size_t n>
+Result<Value> choice(std::string_view name, std::string_view text,
+                     const std::string_view (&words)[n]) {
+  std::string all;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (text == words[i]) return static_cast<Value>(i);
+    all += (i == 0 ? "" : i + 1 == n ? " or " : ", ") + std::string(words[i]);
+  }
+  return refuse(std::string(name) + " takes " + all);
+}
+
+Status check_pad(std::string_view pad, std::string_view dtype) {
+  if (pad.empty()) return {};
+  const auto parsed = parse_element(pad, dtype_from_name(dtype).value_or(DType::f64));
+  return parsed.ok() ? Status() : Status(parsed.error());
+}
+
+Result<Settings> changed(const Definition& d, std::string_view name, std::string_view text) {
+  Settings set = d.settings;
   const bool fixed = name == "dtype" || name == "axes" || name == "pad";
   if (fixed && d.defined) return too_late(name);
   if (name == "dtype") {
-    const auto type = dtype_from_name(text);
-    if (!type)
-      return refuse("'" + std::string(text) + "' is no element type; types are uint8 int8 uint16 "
+    if (!dtype_from_name(text))
+      return refuse("'" + std::string(text) +
+                    "' is no element type; types are uint8 int8 uint16 "
                     "int16 uint32 int32 uint64 int64 float32 float64");
-    d.coding = native(*type);
-    d.has_dtype = true;
-    if (!d.pad_text.empty()) ACCRETE_CHECK([&]() -> Status {
-      ACCRETE_TRY(const Element pad, parse_element(d.pad_text, *type));
-      (void)pad;
-      return {};
-    }());
+    set.dtype = text;
+    ACCRETE_CHECK(check_pad(set.pad, set.dtype));
   } else if (name == "axes") {
-    ACCRETE_TRY(d.letters, parse_letters(text));
-    d.rank = d.letters.size();
-    if (!d.grow.empty() && d.letters.find(d.grow) == std::string::npos) d.grow.clear();
+    ACCRETE_TRY(set.letters, parse_letters(text));
+    if (set.letters.find(set.grow) == std::string::npos) set.grow.clear();
   } else if (name == "pad") {
-    ACCRETE_TRY(const Element pad,
-                parse_element(text, d.has_dtype ? d.coding.type : DType::f64));
-    (void)pad;
-    d.pad_text = text;
+    if (text.empty()) return refuse("pad takes a number, nan or inf");
+    ACCRETE_CHECK(check_pad(text, set.dtype));
+    set.pad = text;
   } else if (name == "grow") {
-    const std::string_view letters = d.letters.empty() ? default_letters : d.letters;
+    const std::string_view letters = letters_of(d);
     if (text.size() != 1 || letters.find(text) == std::string_view::npos)
       return refuse("grow takes one of the axes " + spaced(letters));
-    d.grow = text;
+    set.grow = text;
   } else if (name == "formats") {
-    ACCRETE_TRY(d.formats, parse_formats(text));
+    ACCRETE_TRY(set.formats, parse_formats(text));
+  } else if (name == "ragged") {
+    ACCRETE_TRY(set.ragged, choice<Ragged>(name, text, ragged_words));
+  } else if (name == "samename") {
+    ACCRETE_TRY(set.same_name, choice<SameName>(name, text, same_name_words));
+  } else if (name == "order") {
+    ACCRETE_TRY(set.order, parse_order(text));
   } else if (name == "durability") {
     if (text != "close" && text != "disk") return refuse("durability takes close or disk");
-    d.sync_each_close = text == "disk";
+    set.sync_each_close = text == "disk";
   }
+  return set;
+}
+
+// The present definition under other settings.
+Definition with_settings(Definition d, const Settings& settings) {
+  if (!d.defined) return undefined_by(settings);
+  if (settings.formats != d.settings.formats) d.formats = settings.formats;
+  d.settings = settings;
   return d;
 }
 
 }  // namespace
 
-std::span<const std::string_view> Cube::property_names() { return names; }
+std::span<const std::string_view> Cube::property_names() {
+  return names;
+}
 
 bool Cube::is_settable(std::string_view name) {
   return std::find(std::begin(settable), std::end(settable), name) != std::end(settable);
 }
 
 std::string CubeOnDisk::frames_table(const Snapshot& snapshot) const {
-  std::string table = "name\taxis\tindex\textent\tshape\ttype\tarrival\n";
-  snapshot.places.for_range(0, snapshot.places.size(), [&](const Snapshot::Place& place) {
-    const auto row = snapshot.frames.find(place.id);
-    if (!row) return;
-    const auto index = snapshot.axes[place.axis].logical(place.first);
+  std::string table = "name\taxis\tindex\textent\tshape\ttype\tarrival";
+  const std::string& order = snapshot.definition.settings.order;
+  const std::vector<std::string> keywords = order == "name" ? words("") : words(order);
+  for (const std::string& keyword : keywords) table += '\t' + keyword;
+  table += '\n';
+  for (const FrameId id : snapshot.frames_in_order(false)) {
+    const auto row = snapshot.frames.find(id);
+    if (!row) continue;
+    const std::size_t axis = row->grow_axis;
+    const auto index = snapshot.axes[axis].logical(row->first[axis]);
     table += tsv_field(frame_name(*row));
     table += '\t';
-    table += snapshot.definition.letters[place.axis];
+    table += snapshot.definition.letters[axis];
     table += '\t' + (index ? std::to_string(*index) : "") + '\t' +
-             std::to_string(row->extent[place.axis]) + '\t' + to_string(row->layout.shape) + '\t';
+             std::to_string(row->extent[axis]) + '\t' + to_string(row->layout.shape) + '\t';
     table += name_of(row->layout.coding.type);
-    table += '\t' + iso_time(row->arrival_ns) + '\n';
-  });
+    table += '\t' + iso_time(row->arrival_ns);
+    if (!keywords.empty()) {
+      const auto prefix = frame_prefix(*row);
+      for (const std::string& keyword : keywords)
+        table += '\t' + tsv_field(prefix.ok() ? keyword_text(*prefix, row->layout, keyword) : "");
+    }
+    table += '\n';
+  }
   return table;
 }
 
@@ -124,23 +169,27 @@ Result<std::string> CubeOnDisk::property(std::string_view name) const {
   const Definition& d = now->definition;
   const auto line = [](std::string_view text) { return std::string(text) + "\n"; };
   if (name == "shape") return line(to_string(now->shape()));
-  if (name == "dtype") return line(d.has_dtype ? name_of(d.coding.type) : "");
+  const Settings& set = d.settings;
+  const auto word = [](const auto& words, auto value) {
+    return words[static_cast<unsigned>(value)];
+  };
+  if (name == "dtype") return line(d.defined ? name_of(d.coding.type) : set.dtype);
   if (name == "axes") return line(spaced(d.letters));
   if (name == "grow")
-    return line(d.defined ? std::string(1, d.letters[now->grow_axis()]) : d.grow);
-  if (name == "pad") return line(d.defined ? format_element(d.pad, d.coding.type) : d.pad_text);
-  if (name == "ragged") return line("pad");
+    return line(d.defined ? std::string(1, d.letters[now->grow_axis()]) : set.grow);
+  if (name == "pad") return line(d.defined ? format_element(d.pad, d.coding.type) : set.pad);
+  if (name == "ragged") return line(word(ragged_words, set.ragged));
   if (name == "convert") return line("exact");
-  if (name == "order") return line("arrival");
-  if (name == "samename") return line("once");
+  if (name == "order") return line(set.order.empty() ? "arrival" : set.order);
+  if (name == "samename") return line(word(same_name_words, set.same_name));
   if (name == "hdu") return line("first");
   if (name == "residue") return line("keep");
-  if (name == "durability") return line(d.sync_each_close ? "disk" : "close");
+  if (name == "durability") return line(set.sync_each_close ? "disk" : "close");
   if (name == "formats") return line(d.formats);
   if (name == "header") {
     std::string text;
-    for (std::size_t at = 0; at + 80 <= d.header.size(); at += 80)
-      text += std::string(trimmed(std::string_view(d.header).substr(at, 80))) + "\n";
+    for (std::size_t at = 0; at + 80 <= set.header.size(); at += 80)
+      text += std::string(trimmed(std::string_view(set.header).substr(at, 80))) + "\n";
     return text;
   }
   if (name == "frames") return frames_table(*now);
@@ -157,10 +206,13 @@ Status CubeOnDisk::set_property(std::string_view name, std::string_view text) {
     return fail(std::errc::operation_not_permitted, std::string(name) + " cannot be set");
   MutexLock lock(commit_lock_);
   const std::shared_ptr<const Snapshot> before = snapshot();
-  Delta delta;
-  ACCRETE_TRY(delta.definition, changed(before->definition, name, trimmed(text)));
-  if (*delta.definition == before->definition) return {};
-  ACCRETE_CHECK(publish(delta));
+  ACCRETE_TRY(const Settings settings, changed(before->definition, name, trimmed(text)));
+  if (settings == before->definition.settings) return {};
+  Draft draft(*before);
+  const Definition definition = with_settings(before->definition, settings);
+  draft.define(definition);
+  if (name == "order" || name == "grow") ACCRETE_CHECK(sort_all(draft, definition));
+  ACCRETE_CHECK(publish(std::move(draft)));
   history_->record({"set", std::string(name), std::nullopt, 0, std::string(trimmed(text))});
   return {};
 }

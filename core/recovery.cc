@@ -59,19 +59,26 @@ bool is_whole(const Snapshot& snapshot, const FrameRow& row, bool has_new_elemen
   for (const HeapRef* ref : {&row.name, &row.prefix, &row.suffix, &row.runs, &row.sums})
     if (!content.heap.read(*ref).ok()) return false;
   if (!has_new_elements) return true;
-  const auto runs = content.heap.read(row.runs);
+  const auto text = content.heap.read(row.runs);
   const auto sums = content.heap.read(row.sums);
-  const auto view = frame_view(row, as_bytes(*runs));
+  const auto runs = frame_runs(row, as_bytes(*text));
+  if (!runs.ok()) return false;
+  const auto view = frame_view(row, *runs);
   if (!view.ok()) return false;
   const auto now = sum_frame(*view, snapshot.boxes, content.bricks.get(),
                              snapshot.definition.coding, snapshot.pad_at_rest());
   return sums_match(row, *sums, now);
 }
 
-// Nothing may be read through the mapping before this is known.
+// Nothing may be read through the mapping before this is known. It need not hold of boxes that a
+// mark vouches for: later records may have removed them, and their space may be gone.
 bool lies_within(const Box& box, const Content& content) {
   return box.file_offset <= content.brick_bytes &&
          box.byte_length() <= content.brick_bytes - box.file_offset;
+}
+
+Error too_short() {
+  return fail(std::errc::io_error, "the brick file is shorter than its boxes say");
 }
 
 // Does the data of the delta's frames match? Elements of those that were there before (a new name,
@@ -79,12 +86,13 @@ bool lies_within(const Box& box, const Content& content) {
 bool is_whole(const Snapshot& before, const Snapshot& after, const Delta& delta,
               const Content& content) {
   for (const FrameRow& row : delta.frames) {
-    if (row.state != FrameState::live) continue;
+    if (row.state == FrameState::gone) continue;
     const auto old = before.frames.find(row.id);
     const bool same = old && old->state == FrameState::live && old->first_sum == row.first_sum &&
                       old->sums == row.sums && old->runs == row.runs && old->first == row.first &&
                       old->extent == row.extent;
-    if (!is_whole(after, row, !same, content)) return false;
+    const bool is_news = row.state == FrameState::live && !same;
+    if (!is_whole(after, row, is_news, content)) return false;
   }
   return true;
 }
@@ -95,8 +103,7 @@ Result<std::shared_ptr<const Snapshot>> replay(const Snapshot& before, const Rec
   ACCRETE_TRY(const Delta delta, decode_delta(record.body));
   for (const Box& box : delta.boxes) {
     ACCRETE_CHECK(check_box(box, 1));
-    if (!lies_within(box, content))
-      return fail(std::errc::io_error, "the brick file is shorter than its boxes say");
+    if (!vouched_for && !lies_within(box, content)) return too_short();
   }
   ACCRETE_TRY(auto after, apply(before, delta));
   if (!vouched_for && !is_whole(before, *after, delta, content))
@@ -111,6 +118,17 @@ std::uint64_t heap_end(const Snapshot& snapshot) {
       for (const HeapRef* ref : {&row->name, &row->prefix, &row->suffix, &row->runs, &row->sums})
         end = std::max(end, ref->offset + ref->length);
   return end;
+}
+
+// What frames that are gone had in the heap, where it is worth the search.
+void discard_texts(const HeapFile& heap, const Snapshot& snapshot) {
+  constexpr std::uint64_t worth_it = 64 << 10;
+  for (FrameId id = 1; id <= snapshot.frames.count(); ++id) {
+    const auto row = snapshot.frames.find(id);
+    if (!row || row->state != FrameState::gone) continue;
+    for (const HeapRef& text : {row->prefix, row->suffix})
+      if (text.length >= worth_it) (void)heap.discard(text);
+  }
 }
 
 }  // namespace
@@ -153,10 +171,6 @@ Status CubeOnDisk::recover() {
   }
   ACCRETE_TRY(const auto heap, HeapFile::open(directory_, heap_size, false));
   const Content content{*heap, bricks, brick_bytes};
-  bool all_within = true;
-  checkpoint.snapshot->boxes.for_all(
-      [&](const Box& box) { all_within = all_within && lies_within(box, content); });
-  if (!all_within) return fail(std::errc::io_error, "the brick file is shorter than its boxes say");
 
   std::shared_ptr<const Snapshot> now = checkpoint.snapshot;
   std::shared_ptr<const Snapshot> journal_start;
@@ -206,6 +220,9 @@ Status CubeOnDisk::recover() {
     if (journal.scan.corrupt) trouble = "the journal is damaged before its last mark";
     cut = kept < journal.scan.records.size() || journal.scan.corrupt;
   }
+  bool all_within = true;
+  now->boxes.for_all([&](const Box& box) { all_within = all_within && lies_within(box, content); });
+  if (!all_within) return too_short();
   const std::uint64_t heap_used = heap_end(*now);
   if (heap_used > heap_size) trouble = "the heap file is shorter than its rows say";
   if (!trouble.empty()) read_only_ = true;
@@ -226,14 +243,16 @@ Status CubeOnDisk::recover() {
   }
   ACCRETE_TRY(heap_, HeapFile::open(directory_, read_only_ ? heap_size : heap_used, !read_only_));
   durable_frames_ = now->frames.count();
-  if (!read_only_ && last_delta_ > durable_) {
-    // What these records took out is about to be reclaimed: they and a mark have to be on disk
-    // before, see reuse_freed().
+  if (!read_only_ && (last_delta_ > durable_ || !clean)) {
+    // What the records took out is about to be reclaimed: they and a mark have to be on disk
+    // before, see reuse_freed(). A mark that was read may have been in the host's memory only.
     const auto make_durable = [&]() REQUIRES(commit_lock_) -> Status {
-      ACCRETE_CHECK(brick_file.sync_data());
-      ACCRETE_CHECK(heap_->sync());
-      ACCRETE_CHECK(journal_->sync());
-      ACCRETE_CHECK(mark(journal_->sequence(), journal_->end(), now->frames.count()));
+      if (last_delta_ > durable_) {
+        ACCRETE_CHECK(brick_file.sync_data());
+        ACCRETE_CHECK(heap_->sync());
+        ACCRETE_CHECK(journal_->sync());
+        ACCRETE_CHECK(mark(journal_->sequence(), journal_->end(), now->frames.count()));
+      }
       return journal_->sync();
     };
     if (const Status durable = make_durable(); !durable.ok()) {
@@ -246,10 +265,12 @@ Status CubeOnDisk::recover() {
   ACCRETE_TRY(bricks_, BrickFile::open(directory_, std::move(used), !read_only_, !clean));
   growth_.emplace(*bricks_);
   if (!read_only_) growth_->restore(*now, !clean);
+  if (!read_only_ && !clean) discard_texts(*heap_, *now);
   const auto newest = now->frames.find(now->frames.count());
   changed_ns_ = newest ? newest->arrival_ns : facts_.created_ns;
   set_snapshot(now);
   index_names(*now);
+  undefine_if_empty();  // the last run may have ended just before it did
   if (!trouble.empty())
     history_->record({"damage", "", std::nullopt, EIO, "the cube is read-only: " + trouble});
   else if (lost > 0)

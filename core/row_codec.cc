@@ -63,7 +63,7 @@ void encode(ByteWriter& out, const FrameRow& row) {
   out.put(row.grow_axis);
   out.put(static_cast<std::uint8_t>(row.extent.size()));
   out.put(static_cast<std::uint8_t>(layout.shape.size()));
-  out.put(std::uint8_t{0});
+  out.put(static_cast<std::uint8_t>(static_cast<unsigned>(row.side) | (row.names_axis ? 4u : 0u)));
   put(out, row.name);
   out.put(row.name_hash);
   put(out, row.prefix);
@@ -83,6 +83,7 @@ void encode(ByteWriter& out, const FrameRow& row) {
   out.put(row.uid);
   out.put(row.gid);
   out.put(std::uint32_t{0});
+  out.put(row.at);
   put(out, row.first);
   put(out, row.extent);
   put(out, layout.shape);
@@ -100,7 +101,7 @@ Result<FrameRow> decode_frame(std::span<const std::byte> bytes) {
   row.grow_axis = in.get<std::uint8_t>();
   const auto rank = in.get<std::uint8_t>();
   const auto file_rank = in.get<std::uint8_t>();
-  in.get<std::uint8_t>();
+  const auto door = in.get<std::uint8_t>();
   row.name = get_ref(in);
   row.name_hash = in.get<std::uint64_t>();
   row.prefix = get_ref(in);
@@ -119,10 +120,13 @@ Result<FrameRow> decode_frame(std::span<const std::byte> bytes) {
   row.uid = in.get<std::uint32_t>();
   row.gid = in.get<std::uint32_t>();
   in.get<std::uint32_t>();
+  row.at = in.get<std::uint64_t>();
   if (!in.good() || !type || rank == 0 || rank > max_rank || file_rank == 0 ||
       file_rank > max_rank || row.grow_axis >= rank || state < 1 || state > 3 || format < 1 ||
-      format > 3)
+      format > 3 || (door & 3) > 2 || door > 7)
     return damaged("frame row");
+  row.side = static_cast<Side>(door & 3);
+  row.names_axis = (door & 4) != 0;
   row.state = static_cast<FrameState>(state);
   layout.format = static_cast<FormatId>(format);
   layout.coding = make_coding(*type, flags);
@@ -143,6 +147,8 @@ void encode(ByteWriter& out, const Box& box) {
   put(out, box.brick);
   out.put(box.slot_layers);
   out.put(box.written);
+  out.put(box.kept);
+  out.put(box.spent);
   out.put(box.file_offset);
   out.put(box.layer_pitch);
 }
@@ -159,6 +165,8 @@ Result<Box> decode_box(std::span<const std::byte> bytes) {
   box.brick = get_axes<std::uint64_t>(in, rank);
   box.slot_layers = in.get<std::uint64_t>();
   box.written = in.get<std::uint64_t>();
+  box.kept = in.get<std::uint64_t>();
+  box.spent = in.get<std::uint64_t>();
   box.file_offset = in.get<std::uint64_t>();
   box.layer_pitch = in.get<std::uint64_t>();
   if (!in.good() || !positive(box.extent) || !positive(box.brick) || box.slot_layers == 0 ||
@@ -168,39 +176,44 @@ Result<Box> decode_box(std::span<const std::byte> bytes) {
 }
 
 void encode(ByteWriter& out, const Definition& d) {
-  out.put(static_cast<std::uint8_t>((d.defined ? 1 : 0) | (d.has_dtype ? 2 : 0) |
-                                    (d.sync_each_close ? 4 : 0)));
+  const Settings& set = d.settings;
+  out.put(static_cast<std::uint8_t>((d.defined ? 1 : 0) | (set.sync_each_close ? 4 : 0)));
   out.put(static_cast<std::uint8_t>(d.coding.type));
   out.put(coding_flags(d.coding));
   out.put(static_cast<std::uint8_t>(d.rank));
+  out.put(static_cast<std::uint8_t>(set.ragged));
+  out.put(static_cast<std::uint8_t>(set.same_name));
+  out.put(std::uint16_t{0});
   out.put_raw(as_text(d.pad.bytes));
-  out.put_text(d.pad_text);
-  out.put_text(d.letters);
-  out.put_text(d.grow);
-  out.put_text(d.formats);
-  out.put_text(d.header);
+  for (const std::string* text : {&d.letters, &d.formats, &set.dtype, &set.letters, &set.pad,
+                                  &set.grow, &set.formats, &set.order, &set.header})
+    out.put_text(*text);
 }
 
 Result<Definition> decode_definition(ByteReader& in) {
   Definition d;
+  Settings& set = d.settings;
   const auto flags = in.get<std::uint8_t>();
   const auto type = dtype_from_number(in.get<std::uint8_t>());
   const auto coding = in.get<std::uint8_t>();
   d.rank = in.get<std::uint8_t>();
+  const auto ragged = in.get<std::uint8_t>();
+  const auto same_name = in.get<std::uint8_t>();
+  in.get<std::uint16_t>();
   const auto pad = in.get_raw(d.pad.bytes.size());
-  if (!in.good() || !type || d.rank > max_rank) return damaged("definition");
+  if (!in.good() || !type || d.rank > max_rank || ragged > 2 || same_name > 3)
+    return damaged("definition");
   std::copy(pad.begin(), pad.end(), d.pad.bytes.begin());
   d.defined = (flags & 1) != 0;
-  d.has_dtype = (flags & 2) != 0;
-  d.sync_each_close = (flags & 4) != 0;
+  set.sync_each_close = (flags & 4) != 0;
+  set.ragged = static_cast<Ragged>(ragged);
+  set.same_name = static_cast<SameName>(same_name);
   d.coding = make_coding(*type, coding);
-  d.pad_text = in.get_text();
-  d.letters = in.get_text();
-  d.grow = in.get_text();
-  d.formats = in.get_text();
-  d.header = in.get_text();
-  if (!in.good() || (d.defined && (d.rank == 0 || d.letters.size() != d.rank)) ||
-      d.letters.size() > max_rank || d.grow.size() > 1)
+  for (std::string* text : {&d.letters, &d.formats, &set.dtype, &set.letters, &set.pad, &set.grow,
+                            &set.formats, &set.order, &set.header})
+    *text = in.get_text();
+  if (!in.good() || (d.defined && d.rank == 0) || d.letters.size() != d.rank ||
+      set.letters.size() > max_rank || set.grow.size() > 1)
     return damaged("definition");
   return d;
 }
@@ -210,11 +223,21 @@ void encode(ByteWriter& out, const Delta& delta) {
   if (delta.definition) encode(out, *delta.definition);
   out.put(static_cast<std::uint32_t>(delta.edits.size()));
   for (const AxisEdit& edit : delta.edits) {
+    out.put(static_cast<std::uint8_t>(edit.kind));
     out.put(edit.axis);
-    out.put(static_cast<std::uint8_t>(edit.erase));
     out.put(edit.at);
     out.put(edit.run.first);
     out.put(edit.run.length);
+  }
+  out.put(static_cast<std::uint32_t>(delta.arrangements.size()));
+  for (const Delta::Arrangement& arrangement : delta.arrangements) {
+    out.put(arrangement.axis);
+    out.put(static_cast<std::uint32_t>(arrangement.pieces.size()));
+    for (const Axis::Piece& piece : arrangement.pieces) {
+      out.put(static_cast<std::uint8_t>(piece.dormant));
+      out.put(piece.run.first);
+      out.put(piece.run.length);
+    }
   }
   out.put(static_cast<std::uint32_t>(delta.boxes.size()));
   for (const Box& box : delta.boxes) encode(out, box);
@@ -233,12 +256,26 @@ Result<Delta> decode_delta(std::span<const std::byte> bytes) {
   // Counts need no bound of their own: each turn consumes bytes or stops.
   for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
     AxisEdit edit;
+    const auto kind = in.get<std::uint8_t>();
+    if (kind < 1 || kind > 5) return damaged("journal record");
+    edit.kind = static_cast<AxisEdit::Kind>(kind);
     edit.axis = in.get<std::uint8_t>();
-    edit.erase = in.get<std::uint8_t>() != 0;
     edit.at = in.get<std::uint64_t>();
     edit.run.first = in.get<std::int64_t>();
     edit.run.length = in.get<std::uint64_t>();
     delta.edits.push_back(edit);
+  }
+  for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
+    Delta::Arrangement arrangement;
+    arrangement.axis = in.get<std::uint8_t>();
+    for (auto m = in.get<std::uint32_t>(); m > 0 && in.good(); --m) {
+      Axis::Piece piece;
+      piece.dormant = in.get<std::uint8_t>() != 0;
+      piece.run.first = in.get<std::int64_t>();
+      piece.run.length = in.get<std::uint64_t>();
+      arrangement.pieces.push_back(piece);
+    }
+    delta.arrangements.push_back(std::move(arrangement));
   }
   for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
     ACCRETE_TRY(Box box, decode_box(in.get_raw(box_row_bytes)));

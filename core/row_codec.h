@@ -8,8 +8,8 @@
 
 namespace accrete {
 
-inline constexpr std::size_t frame_row_bytes = 424;
-inline constexpr std::size_t box_row_bytes = 240;
+inline constexpr std::size_t frame_row_bytes = 432;
+inline constexpr std::size_t box_row_bytes = 256;
 
 void encode(ByteWriter& out, const FrameRow& row);  // frame_row_bytes
 void encode(ByteWriter& out, const Box& box);       // box_row_bytes

@@ -17,8 +17,8 @@ Status write_runs(BrickFile& bricks, const View& view, const BoxIndex& boxes, st
   (void)collect_runs(view, boxes, size, Slots::written, range, any_number, runs);
   for (const StreamRun& run : runs)
     if (!run.is_pad)
-      ACCRETE_CHECK(
-          bricks.write(run.file_offset, at_rest.subspan(run.stream_index * size, run.length * size)));
+      ACCRETE_CHECK(bricks.write(run.file_offset,
+                                 at_rest.subspan(run.stream_index * size, run.length * size)));
   return {};
 }
 
@@ -45,7 +45,8 @@ Status SlabWriter::patch(std::uint64_t offset, std::span<const std::byte> part) 
   const std::uint64_t first = offset / size * size;
   in_order_ = false;
   read(first, std::span(element).first(size));
-  std::copy(part.begin(), part.end(), element.begin() + static_cast<std::ptrdiff_t>(offset - first));
+  std::copy(part.begin(), part.end(),
+            element.begin() + static_cast<std::ptrdiff_t>(offset - first));
   return put(first / size, std::span(element).first(size));
 }
 
@@ -59,7 +60,8 @@ Status SlabWriter::put(std::uint64_t first, std::span<const std::byte> elements)
   }
   in_order_ = in_order_ && summer_.bytes() == first * size;
   if (in_order_) summer_.add(at_rest);
-  return write_runs(*bricks_, view_, boxes_, size, {first, first + elements.size() / size}, at_rest);
+  return write_runs(*bricks_, view_, boxes_, size, {first, first + elements.size() / size},
+                    at_rest);
 }
 
 Result<View> SlabWriter::view_in_natural_order() const {
@@ -109,28 +111,6 @@ std::vector<std::uint64_t> SlabWriter::sums() {
     return summer_.finish();
   }
   return sum_frame(view_, boxes_, bricks_->mapping().get(), at_rest_, Element{});
-}
-
-Status fill_gaps(BrickFile& bricks, const Slab& slab, std::size_t element_size,
-                 const Element& pad) {
-  // The frame's own elements follow, so the whole boxes are filled: their cross-section is a hull
-  // with gaps only after interior growth of another axis.
-  constexpr std::size_t step = 1 << 20;
-  std::vector<std::byte> filling(step);
-  for (std::size_t at = 0; at < step; at += element_size)
-    std::copy_n(pad.bytes.begin(), element_size, filling.begin() + static_cast<std::ptrdiff_t>(at));
-  Status status;
-  slab.boxes.for_all([&](const Box& box) {
-    for (std::uint64_t s = 0; s < box.slots() && status.ok(); ++s) {
-      if (((box.written >> s) & 1) == 0) continue;
-      for_slot_ranges(box, s, 1, [&](std::uint64_t offset, std::uint64_t length) {
-        for (std::uint64_t done = 0; done < length && status.ok(); done += step)
-          status = bricks.write(offset + done,
-                                std::span(filling).first(std::min<std::uint64_t>(step, length - done)));
-      });
-    }
-  });
-  return status;
 }
 
 }  // namespace accrete

@@ -17,7 +17,10 @@ class SlabWriter {
  public:
   // `view`: the frame's elements in the file's order, over the slab's coordinates.
   SlabWriter(BrickFile& bricks, BoxIndex boxes, View view, Coding file, Coding at_rest)
-      : bricks_(&bricks), boxes_(std::move(boxes)), view_(std::move(view)), file_(file),
+      : bricks_(&bricks),
+        boxes_(std::move(boxes)),
+        view_(std::move(view)),
+        file_(file),
         at_rest_(at_rest) {}
 
   // Any offset, any alignment. REQUIRES: the range lies within the stream. ENOSPC, EIO.
@@ -44,8 +47,5 @@ class SlabWriter {
   bool in_order_ = true;
   std::vector<std::byte> recoded_;
 };
-
-// Fills the slots that a slab holds with pad (given at rest), before the frame's elements come.
-Status fill_gaps(BrickFile& bricks, const Slab& slab, std::size_t element_size, const Element& pad);
 
 }  // namespace accrete

@@ -1,5 +1,7 @@
 #include "core/snapshot.h"
 
+#include <algorithm>
+
 #include "core/row_codec.h"
 
 namespace accrete {
@@ -10,7 +12,7 @@ Error contradiction(const std::string& what) {
   return fail(std::errc::invalid_argument, "the journal contradicts itself: " + what);
 }
 
-using Places = PersistentSequence<Snapshot::Place>;
+using Places = decltype(Snapshot::places);
 
 // Index of the first place that is not before (axis, first).
 std::size_t place_index(const Places& places, std::size_t axis, std::int64_t first) {
@@ -27,47 +29,34 @@ Places without(const Places& places, const FrameRow& row) {
 Places with(const Places& places, const FrameRow& row) {
   const std::int64_t first = row.first[row.grow_axis];
   const std::size_t i = place_index(places, row.grow_axis, first);
-  return places.insert(i, {row.grow_axis, first, row.id});
+  return places.insert(i, {row.grow_axis, row.state == FrameState::removed, first, row.id});
 }
 
-Status edit_axes(Snapshot& next, const std::vector<AxisEdit>& edits) {
-  for (const AxisEdit& edit : edits) {
+Status edit_axes(Snapshot& next, const Delta& delta) {
+  for (const AxisEdit& edit : delta.edits) {
     if (edit.axis >= next.axes.size()) return contradiction("an edit of an unknown axis");
-    Axis& axis = next.axes[edit.axis];
-    if (edit.at > axis.extent() || (edit.erase && edit.run.length > axis.extent() - edit.at))
-      return contradiction("an edit beyond an axis");
-    if (edit.erase) {
-      ACCRETE_TRY(axis, axis.erase({edit.at, edit.at + edit.run.length}));
-    } else {
-      ACCRETE_TRY(axis, axis.insert(edit.at, edit.run));
-    }
+    ACCRETE_TRY(next.axes[edit.axis], apply(next.axes[edit.axis], edit));
+  }
+  for (const Delta::Arrangement& arrangement : delta.arrangements) {
+    if (arrangement.axis >= next.axes.size()) return contradiction("an unknown axis");
+    Axis& axis = next.axes[arrangement.axis];
+    ACCRETE_TRY(axis, axis.arrange(arrangement.pieces));
   }
   return {};
 }
 
 Status put_frame(Snapshot& next, const FrameRow& row) {
   if (row.id == 0 || row.id > next.frames.count() + 1) return contradiction("a frame out of order");
-  if (row.state == FrameState::live && row.extent.size() != next.axes.size())
+  if (row.state != FrameState::gone && row.extent.size() != next.axes.size())
     return contradiction("a frame of another rank");
   for (std::size_t a = 0; a < row.extent.size(); ++a)
     if (row.first[a] <= -coordinate_limit || row.first[a] >= coordinate_limit ||
         row.extent[a] > static_cast<std::uint64_t>(coordinate_limit - row.first[a]))
       return contradiction("a frame beyond the range of coordinates");
-  if (const auto old = next.frames.find(row.id); old && old->state == FrameState::live)
-    next.places = without(next.places, *old);
+  if (const auto old = next.frames.find(row.id)) next.places = without(next.places, *old);
   next.frames = next.frames.put(row);
-  if (row.state == FrameState::live) {
-    next.places = with(next.places, row);
-    if (row.id > next.newest) next.newest = row.id;
-  }
+  if (row.state != FrameState::gone) next.places = with(next.places, row);
   return {};
-}
-
-// The newest frame may have gone; a younger one that came with the same delta spares the search.
-void find_newest(Snapshot& next) {
-  for (; next.newest > 0; --next.newest)
-    if (const auto row = next.frames.find(next.newest); row && row->state == FrameState::live)
-      return;
 }
 
 }  // namespace
@@ -114,7 +103,7 @@ Shape Snapshot::shape() const {
   return shape;
 }
 
-std::optional<FrameRow> Snapshot::frame_at(std::size_t axis, std::int64_t physical) const {
+std::optional<Snapshot::Place> Snapshot::place_at(std::size_t axis, std::int64_t physical) const {
   // The last place that begins at or before the coordinate.
   std::size_t i = place_index(places, axis, physical);
   if (i == places.size() || places.at(i).axis != axis || places.at(i).first != physical) {
@@ -123,15 +112,39 @@ std::optional<FrameRow> Snapshot::frame_at(std::size_t axis, std::int64_t physic
   }
   const Place& place = places.at(i);
   if (place.axis != axis || place.first > physical) return std::nullopt;
-  auto row = frames.find(place.id);
+  const auto row = frames.find(place.id);
   if (!row || physical - row->first[axis] >= static_cast<std::int64_t>(row->extent[axis]))
     return std::nullopt;
-  return row;
+  return place;
+}
+
+std::optional<FrameRow> Snapshot::frame_at(std::size_t axis, std::int64_t physical) const {
+  const std::optional<Place> place = place_at(axis, physical);
+  return place && !place->removed ? frames.find(place->id) : std::nullopt;
+}
+
+std::vector<FrameId> Snapshot::frames_in_order(bool removed) const {
+  std::vector<FrameId> ordered;
+  if (!definition.defined) return ordered;
+  const auto add = [&](std::size_t axis) {
+    for (const Axis::Piece& piece : axes[axis].pieces()) {
+      const std::size_t begin = place_index(places, axis, piece.run.first);
+      const std::size_t end = place_index(places, axis, piece.run.end());
+      places.for_range(begin, end, [&](const Place& place) {
+        if (place.removed == removed) ordered.push_back(place.id);
+      });
+    }
+  };
+  add(grow_axis());
+  for (std::size_t axis = 0; axis < axes.size(); ++axis)
+    if (axis != grow_axis()) add(axis);
+  return ordered;
 }
 
 std::size_t Snapshot::grow_axis() const {
-  const std::size_t named =
-      definition.grow.empty() ? std::string::npos : definition.letters.find(definition.grow);
+  const std::size_t named = definition.settings.grow.empty()
+                                ? std::string::npos
+                                : definition.letters.find(definition.settings.grow);
   return named == std::string::npos ? definition.rank - 1 : named;
 }
 
@@ -142,7 +155,24 @@ Element Snapshot::pad_at_rest() const {
   return pad;
 }
 
-Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delta& delta) {
+Result<Axis> apply(const Axis& axis, const AxisEdit& edit) {
+  switch (edit.kind) {
+    case AxisEdit::Kind::insert:
+      return axis.insert(edit.at, edit.run);
+    case AxisEdit::Kind::hide:
+      return axis.hide(edit.run);
+    case AxisEdit::Kind::show:
+      return axis.show(edit.run);
+    case AxisEdit::Kind::drop:
+      return axis.drop(edit.run);
+    case AxisEdit::Kind::move:
+      return axis.move(edit.run, edit.at);
+  }
+  return contradiction("an unknown edit of an axis");
+}
+
+Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delta& delta,
+                                              const PerAxis<Axis>* axes) {
   auto next = std::make_shared<Snapshot>(before);
   ++next->generation;
   bool redefines = false;
@@ -153,29 +183,31 @@ Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delt
         rank != next->axes.size() || next->definition.coding.type != before.definition.coding.type;
     if (rank != next->axes.size()) next->axes = PerAxis<Axis>(rank);
   }
-  ACCRETE_CHECK(edit_axes(*next, delta.edits));
+  if (axes != nullptr)
+    next->axes = *axes;
+  else
+    ACCRETE_CHECK(edit_axes(*next, delta));
+  // First, since others may have coordinates now that were cut off one of these meanwhile.
+  for (const std::uint64_t id : delta.removed_boxes) next->boxes = next->boxes.remove(id);
   for (const Box& box : delta.boxes) {
     if (box.rank() != next->axes.size()) return contradiction("a box of another rank");
     ACCRETE_CHECK(check_box(box, size_of(next->definition.coding.type)));
     ACCRETE_TRY(next->boxes, next->boxes.put(box));
   }
-  for (const std::uint64_t id : delta.removed_boxes) next->boxes = next->boxes.remove(id);
   for (const FrameRow& row : delta.frames) ACCRETE_CHECK(put_frame(*next, row));
-  find_newest(*next);
+  next->newest = next->places.total().newest;
   if (redefines &&
       (next->boxes.size() > delta.boxes.size() || next->places.size() > delta.frames.size()))
     return contradiction("a cube that holds frames is defined anew");
   return std::shared_ptr<const Snapshot>(std::move(next));
 }
 
-Result<View> frame_view(const FrameRow& row, std::span<const std::byte> runs) {
-  const std::size_t rank = row.extent.size();
-  PerAxis<Axis> axes;
-  PerAxis<ViewAxis> spanned;
-  ByteReader in(runs);
-  for (std::size_t a = 0; a < rank; ++a) {
+Result<FrameRuns> frame_runs(const FrameRow& row, std::span<const std::byte> text) {
+  FrameRuns runs;
+  ByteReader in(text);
+  for (std::size_t a = 0; a < row.extent.size(); ++a) {
     std::vector<Run> pieces;
-    if (runs.empty()) {
+    if (text.empty()) {
       pieces.push_back({row.first[a], row.extent[a]});
     } else {
       for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
@@ -183,17 +215,57 @@ Result<View> frame_view(const FrameRow& row, std::span<const std::byte> runs) {
         pieces.push_back({first, in.get<std::uint64_t>()});
       }
     }
-    ACCRETE_TRY(Axis axis, Axis::from_runs(pieces));
-    if (axis.extent() != row.extent[a])
+    ACCRETE_TRY(const Axis axis, Axis::from_runs(pieces));
+    if (axis.extent() != row.extent[a] || pieces.front().first != row.first[a] ||
+        (a == row.grow_axis && pieces.size() > 1))
       return fail(std::errc::io_error, "a frame's runs contradict its extents");
-    axes.push_back(std::move(axis));
+    runs.push_back(std::move(pieces));
   }
   if (!in.good()) return fail(std::errc::io_error, "a frame's runs are damaged");
+  return runs;
+}
+
+Result<View> frame_view(const FrameRow& row, const FrameRuns& runs) {
+  const std::size_t rank = row.extent.size();
+  PerAxis<Axis> axes;
+  PerAxis<ViewAxis> spanned;
+  for (const std::vector<Run>& pieces : runs) {
+    ACCRETE_TRY(Axis axis, Axis::from_runs(pieces));
+    axes.push_back(std::move(axis));
+  }
   for (std::size_t d = 0; d < rank; ++d) {
     const std::size_t a = row.layout.fortran_order ? rank - 1 - d : d;
     spanned.push_back({a, {0, row.extent[a]}});
   }
   return View::make(axes, spanned, Shape(rank));
+}
+
+// Why these are the frame's boxes and no others: a box that meets the product of the frame's
+// coordinates holds, in the slots that meet it, elements of that product, and those are the
+// frame's alone (core/growth.h).
+void for_boxes_of(const BoxIndex& boxes, const FrameRow& row, const FrameRuns& runs,
+                  const std::function<void(const Box&, std::uint64_t, std::uint64_t)>& visit) {
+  FrameRuns sorted = runs;
+  for (std::vector<Run>& pieces : sorted)
+    std::sort(pieces.begin(), pieces.end(),
+              [](const Run& a, const Run& b) { return a.first < b.first; });
+  const std::size_t g = row.grow_axis;
+  boxes.for_meeting(
+      [&](std::size_t axis, std::int64_t low, std::int64_t high) {
+        const auto run =
+            std::partition_point(sorted[axis].begin(), sorted[axis].end(),
+                                 [low](const Run& piece) { return piece.end() <= low; });
+        return run != sorted[axis].end() && run->first < high;
+      },
+      [&](const Box& box) {
+        if (box.layer_axis != g || box.slots() == 1) return visit(box, 0, box.slots());
+        const std::int64_t origin = box.origin[g];
+        const std::int64_t first = std::max(row.first[g], origin);
+        const std::int64_t end = std::min(row.first[g] + static_cast<std::int64_t>(row.extent[g]),
+                                          origin + static_cast<std::int64_t>(box.extent[g]));
+        visit(box, static_cast<std::uint64_t>(first - origin),
+              static_cast<std::uint64_t>(end - first));
+      });
 }
 
 }  // namespace accrete

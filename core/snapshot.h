@@ -4,8 +4,10 @@
 // cube and recovery both call apply(); so what is recovered is what was published.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -32,7 +34,11 @@ struct HeapRef {
   friend bool operator==(const HeapRef&, const HeapRef&) = default;
 };
 
+// live: part of the cube. removed: out of it, may come back. gone: for good; the row is history.
 enum class FrameState : std::uint8_t { live = 1, removed = 2, gone = 3 };
+
+// Where along an axis a frame was put: at its end, its start, or before an index.
+enum class Side : std::uint8_t { append = 0, prepend = 1, insert = 2 };
 
 // What is known of a frame. Fixed size, so that a checkpoint is a table of these.
 struct FrameRow {
@@ -48,6 +54,9 @@ struct FrameRow {
   std::array<std::uint64_t, 2> digest{};  // XXH3-128 (low, high) of the file as it came
   FrameLayout layout;                     // of the file as it came
   std::uint8_t grow_axis = 0;             // along which it was added
+  Side side = Side::append;               // the door that it came through: side,
+  bool names_axis = false;                // whether that named the axis,
+  std::uint64_t at = 0;                   // and the index, for insert
   Coords first;                           // physical start an axis (of the first run)
   Shape extent;               // elements an axis; its product is the frame's element count
   std::int64_t mtime_ns = 0;  // as the writer left them
@@ -57,37 +66,67 @@ struct FrameRow {
   std::uint32_t gid = 0;
 };
 
-// What defines a cube, and its settings. Text forms are those of meta/.
-struct Definition {
-  bool defined = false;          // by the first frame, until the last is gone
-  Coding coding;                 // of the elements at rest; coding.type valid when has_dtype
-  std::size_t rank = 0;          // 0 until the axes are known
-  std::string letters;           // axis letters, fastest first; may be set before the first frame
-  Element pad;                   // native coding; valid when defined
-  bool has_dtype = false;        // dtype was set or defined
-  std::string pad_text;          // what pad was set to; empty: the type's default
-  std::string grow;              // axis letter, empty: the slowest
-  std::string formats;           // "fits npy"; empty: the first frame's
+// Frames whose extents across the axis that grows are not those of the cube: all taken; only
+// smaller ones taken; none taken.
+enum class Ragged : std::uint8_t { pad = 0, smaller = 1, refuse = 2 };
+// A frame of a name that is in use. once: the same bytes are no other frame; other bytes are one,
+// and the older gets another name. append: any bytes are another frame. replace: other bytes take
+// the older one's place. refuse: refused.
+enum class SameName : std::uint8_t { once = 0, append = 1, replace = 2, refuse = 3 };
+
+// What a user set, as text of meta/ where it is text; empty: not set.
+struct Settings {
+  std::string dtype;
+  std::string letters;  // "xyz"
+  std::string pad;
+  std::string grow;     // axis letter; empty: the slowest
+  std::string formats;  // "fits npy"; empty: the first frame's
+  std::string order;    // "name", or FITS keywords; empty: arrival
+  std::string header;   // the cube's own FITS cards, 80 characters each
+  Ragged ragged = Ragged::pad;
+  SameName same_name = SameName::once;
   bool sync_each_close = false;  // durability = disk
-  std::string header;            // the cube's own FITS cards, 80 characters each
+
+  friend bool operator==(const Settings&, const Settings&) = default;
+};
+
+// What defines a cube: its settings and, from the first frame until the last is gone, what that
+// frame made of them.
+struct Definition {
+  Settings settings;
+  bool defined = false;
+  Coding coding;         // of the elements at rest; valid when defined
+  std::size_t rank = 0;  // number of letters
+  std::string letters;   // axis letters, fastest first; those that were set while not defined
+  Element pad;           // native coding; valid when defined
+  std::string formats;   // in which views are listed; those that were set while not defined
 
   friend bool operator==(const Definition&, const Definition&) = default;
 };
 
+// One step on one axis (core/axis.h says what each does). `at`: a position, of insert and move.
 struct AxisEdit {
+  enum class Kind : std::uint8_t { insert = 1, hide = 2, show = 3, drop = 4, move = 5 };
+  Kind kind = Kind::insert;
   std::uint8_t axis = 0;
-  bool erase = false;    // drop `run.length` indexes from logical `at`
-  std::uint64_t at = 0;  // logical
-  Run run;               // insert: the fresh coordinates
+  std::uint64_t at = 0;
+  Run run;
 
   friend bool operator==(const AxisEdit&, const AxisEdit&) = default;
 };
+// EINVAL when the axis does not allow it.
+Result<Axis> apply(const Axis& axis, const AxisEdit& edit);
 
 // One operation, one journal record.
 struct Delta {
   std::optional<Definition> definition;
   std::vector<AxisEdit> edits;
-  std::vector<Box> boxes;  // added or replaced, by id
+  struct Arrangement {
+    std::uint8_t axis = 0;
+    std::vector<Axis::Piece> pieces;
+  };
+  std::vector<Arrangement> arrangements;  // after the edits
+  std::vector<Box> boxes;                 // added or replaced, by id
   std::vector<std::uint64_t> removed_boxes;
   std::vector<FrameRow> frames;  // added or replaced, by id
 };
@@ -121,19 +160,34 @@ struct Snapshot {
   PerAxis<Axis> axes;  // definition.rank of them, when defined
   BoxIndex boxes;
   FrameTable frames;
-  // Live frames by (grow axis, physical start along it).
+  // Live and removed frames by (grow axis, physical start along it).
   struct Place {
     std::uint8_t axis = 0;
+    bool removed = false;
     std::int64_t first = 0;
     FrameId id = 0;
   };
-  PersistentSequence<Place> places;
+  struct Live {
+    std::uint64_t count = 0;
+    FrameId newest = 0;
+
+    static Live of(const Place& place) { return place.removed ? Live{} : Live{1, place.id}; }
+    friend Live operator+(Live a, Live b) {
+      return {a.count + b.count, std::max(a.newest, b.newest)};
+    }
+  };
+  PersistentSequence<Place, Live> places;
   FrameId newest = 0;  // the live frame that was committed last; 0: none
 
-  std::uint64_t live_frames() const { return places.size(); }
+  std::uint64_t live_frames() const { return places.total().count; }
+  std::uint64_t removed_frames() const { return places.size() - places.total().count; }
   Shape shape() const;  // empty while undefined
   // The live frame whose growth gave this physical coordinate of that axis.
   std::optional<FrameRow> frame_at(std::size_t axis, std::int64_t physical) const;
+  // The same, live or removed.
+  std::optional<Place> place_at(std::size_t axis, std::int64_t physical) const;
+  // Frames in order of their places along the axis that grows, then along the others.
+  std::vector<FrameId> frames_in_order(bool removed) const;
   // Axis that new frames grow. REQUIRES: definition.defined.
   std::size_t grow_axis() const;
   // Pad in the coding at rest.
@@ -141,11 +195,19 @@ struct Snapshot {
 };
 
 // The next snapshot; EINVAL, with the reason, when the delta contradicts the snapshot (only a
-// damaged or hostile journal does).
-Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delta& delta);
+// damaged or hostile journal does). `axes`: what the delta's edits make of the axes, where a draft
+// has done them already: an axis grows at its end only once without a new epoch.
+Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delta& delta,
+                                              const PerAxis<Axis>* axes = nullptr);
 
+// Coordinates of a frame's indexes, an axis. `text`: the heap text of row.runs, empty when the row
+// has single runs. EIO when the two do not fit.
+using FrameRuns = PerAxis<std::vector<Run>>;
+Result<FrameRuns> frame_runs(const FrameRow& row, std::span<const std::byte> text);
 // The view that a frame's own file shows: its elements in the file's order.
-// `runs`: the heap text of row.runs, empty when the row has single runs.
-Result<View> frame_view(const FrameRow& row, std::span<const std::byte> runs);
+Result<View> frame_view(const FrameRow& row, const FrameRuns& runs);
+// Calls visit(box, first slot, slots) for the boxes and slots that hold a frame's elements.
+void for_boxes_of(const BoxIndex& boxes, const FrameRow& row, const FrameRuns& runs,
+                  const std::function<void(const Box&, std::uint64_t, std::uint64_t)>& visit);
 
 }  // namespace accrete

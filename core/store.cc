@@ -23,8 +23,8 @@ constexpr std::string_view note_start = "accretefs store, version ";
 Status check_cube_name(std::string_view name) {
   ACCRETE_CHECK(check_file_name(name));
   if (name.front() == '.' || name == note_name)
-    return fail(std::errc::invalid_argument, "a cube's name cannot begin with a dot or be " +
-                                                 std::string(note_name));
+    return fail(std::errc::invalid_argument,
+                "a cube's name cannot begin with a dot or be " + std::string(note_name));
   return {};
 }
 
@@ -56,9 +56,9 @@ Result<PosixFile> open_note(const PosixFile& directory, const std::string& path,
   ACCRETE_TRY(const std::size_t n, note->read(0, std::as_writable_bytes(std::span(text))));
   text.resize(n);
   if (text != note_text)
-    return fail(std::errc::invalid_argument,
-                text.starts_with(note_start) ? path + " was made by a newer version: " + text
-                                             : path + " is no store: its note is damaged");
+    return fail(std::errc::invalid_argument, text.starts_with(note_start)
+                                                 ? path + " was made by a newer version: " + text
+                                                 : path + " is no store: its note is damaged");
   if (const Status locked = note->lock_exclusive(); !locked.ok())
     return fail(std::errc::device_or_resource_busy, path + " is in use by another accretefs");
   return note;
@@ -242,11 +242,13 @@ Status StoreOnDisk::remove(std::string_view name) {
   if (it == cubes_.end())
     return fail(std::errc::no_such_file_or_directory, "there is no such cube");
   CubeOnDisk& cube = *it->second;
-  if (cube.has_ingests() || cube.snapshot()->live_frames() > 0)
-    return fail(std::errc::directory_not_empty, "the cube holds frames");
+  ACCRETE_CHECK(cube.retire());
   // First out of sight, then file by file: what a crash leaves is no cube.
   const std::string doomed = ".gone-" + std::to_string(cube.uid());
-  ACCRETE_CHECK(rename_at(directory_, std::string(name), doomed, false));
+  if (Status renamed = rename_at(directory_, std::string(name), doomed, false); !renamed.ok()) {
+    cube.reinstate();
+    return renamed;
+  }
   if (const auto files = list_directory(cube.directory()); files.ok())
     for (const std::string& file : *files) (void)unlink_at(cube.directory(), file, false);
   cubes_.erase(it);

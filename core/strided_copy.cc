@@ -120,38 +120,37 @@ struct Square {
   }
 };
 
-// Dimension `across` is contiguous in the target, `along` in the source.
-template <std::size_t size>
-void transpose(std::byte* target, const std::byte* source, const Dimension& across,
-               const Dimension& along, Coding from, Coding to) {
+// `rows` rows of `length` consecutive elements; row_at(i) is where one begins.
+template <std::size_t size, class RowAt>
+void transpose(std::byte* target, std::uint64_t target_stride, std::uint64_t rows,
+               std::uint64_t length, const RowAt& row_at, Coding from, Coding to) {
   constexpr std::size_t side = line_bytes / size;
   constexpr std::size_t step = Square<size>::lanes;
   alignas(line_bytes) std::byte read[side * line_bytes];
   alignas(line_bytes) std::byte turned[side * line_bytes];
-  for (std::uint64_t i = 0; i < across.extent; i += side) {
-    const std::size_t height = std::min<std::uint64_t>(side, across.extent - i);
-    for (std::uint64_t j = 0; j < along.extent; j += side) {
-      const std::size_t width = std::min<std::uint64_t>(side, along.extent - j);
-      const std::byte* from_tile = source + i * across.source + j * size;
-      std::byte* to_tile = target + i * size + j * along.target;
+  for (std::uint64_t i = 0; i < rows; i += side) {
+    const std::size_t height = std::min<std::uint64_t>(side, rows - i);
+    for (std::uint64_t j = 0; j < length; j += side) {
+      const std::size_t width = std::min<std::uint64_t>(side, length - j);
+      std::byte* to_tile = target + i * size + j * target_stride;
       if (width == side && height == side) {
         for (std::size_t row = 0; row < side; ++row)
-          std::memcpy(read + row * line_bytes, from_tile + row * across.source, line_bytes);
+          std::memcpy(read + row * line_bytes, row_at(i + row) + j * size, line_bytes);
         for (std::size_t row = 0; row < side; row += step)
           for (std::size_t column = 0; column < side; column += step)
             Square<size>::transpose(turned + column * line_bytes + row * size,
                                     read + row * line_bytes + column * size);
         if (from != to) recode(turned, turned, side * side, from, to);
         for (std::size_t row = 0; row < side; ++row)
-          std::memcpy(to_tile + row * along.target, turned + row * line_bytes, line_bytes);
+          std::memcpy(to_tile + row * target_stride, turned + row * line_bytes, line_bytes);
       } else {
         for (std::size_t row = 0; row < height; ++row)
           for (std::size_t column = 0; column < width; ++column)
             std::memcpy(turned + (column * height + row) * size,
-                        from_tile + row * across.source + column * size, size);
+                        row_at(i + row) + (j + column) * size, size);
         if (from != to) recode(turned, turned, width * height, from, to);
         for (std::size_t column = 0; column < width; ++column)
-          std::memcpy(to_tile + column * along.target, turned + column * height * size,
+          std::memcpy(to_tile + column * target_stride, turned + column * height * size,
                       height * size);
       }
     }
@@ -193,9 +192,12 @@ void copy(const PerAxis<Dimension>& dimensions, std::byte* target, const std::by
   } else if (in_target != none && in_source != none) {
     const Dimension across = dimensions[in_target];
     const Dimension along = dimensions[in_source];
-    for_outer(
-        dimensions, in_target, in_source, target, source,
-        [&](std::byte* t, const std::byte* s) { transpose<size>(t, s, across, along, from, to); });
+    for_outer(dimensions, in_target, in_source, target, source,
+              [&](std::byte* t, const std::byte* s) {
+                transpose<size>(
+                    t, along.target, across.extent, along.extent,
+                    [&](std::uint64_t row) { return s + row * across.source; }, from, to);
+              });
   } else {
     // The fastest of the target, or of the source where only that one has a contiguous dimension.
     const std::size_t inner = in_source != none ? in_source : 0;
@@ -223,6 +225,26 @@ void strided_copy(std::byte* target, const PerAxis<std::uint64_t>& target_stride
       return copy<4>(dimensions, target, source, from, to);
     default:
       return copy<8>(dimensions, target, source, from, to);
+  }
+}
+
+void transpose_rows(std::byte* target, std::uint64_t target_stride,
+                    std::span<const std::byte* const> sources, std::uint64_t length, Coding from,
+                    Coding to) {
+  const auto copy_rows = [&]<std::size_t size>() {
+    transpose<size>(
+        target, target_stride, sources.size(), length,
+        [&](std::uint64_t row) { return sources[row]; }, from, to);
+  };
+  switch (size_of(from.type)) {
+    case 1:
+      return copy_rows.template operator()<1>();
+    case 2:
+      return copy_rows.template operator()<2>();
+    case 4:
+      return copy_rows.template operator()<4>();
+    default:
+      return copy_rows.template operator()<8>();
   }
 }
 

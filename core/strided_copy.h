@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <cstdint>
 
 #include "core/dtype.h"
@@ -17,5 +18,12 @@ namespace accrete {
 void strided_copy(std::byte* target, const PerAxis<std::uint64_t>& target_stride,
                   const std::byte* source, const PerAxis<std::uint64_t>& source_stride,
                   const Shape& extent, Coding from, Coding to);
+
+// A transposition of rows that lie anywhere: row i has `length` elements one after the other at
+// sources[i]; element j of it goes to target + i * (element size) + j * target_stride.
+// Otherwise as above.
+void transpose_rows(std::byte* target, std::uint64_t target_stride,
+                    std::span<const std::byte* const> sources, std::uint64_t length, Coding from,
+                    Coding to);
 
 }  // namespace accrete

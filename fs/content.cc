@@ -67,9 +67,11 @@ struct ElementRange {
   std::size_t bytes;
 };
 
-// False when there are too many pieces to be worth it.
+// False when there are too many pieces to be worth it: always where neighbours in the file are none
+// at rest.
 bool add_from_mapping(Pieces& pieces, const Shown& shown, const ElementRange& range,
                       std::size_t width) {
+  if (shown.content.view->dimension(0).axis != 0) return false;
   std::vector<StreamRun> runs;
   const std::size_t most = std::min(most_runs, range.bytes / least_run_bytes + 8);
   if (!collect_runs(*shown.content.view, shown.pinned->boxes, width, Slots::written, range.elements,
@@ -96,6 +98,16 @@ bool add_from_mapping(Pieces& pieces, const Shown& shown, const ElementRange& ra
   return true;
 }
 
+// In `coding`, to which a mask is indifferent: its elements are bytes.
+Status read_elements(const Cube& cube, const Shown& shown, Interval range, std::byte* target,
+                     Coding coding) {
+  const View& view = *shown.content.view;
+  if (shown.content.shows == Shows::elements)
+    return cube.read(shown.pinned, view, range, target, coding);
+  gather_mask(view, shown.pinned->boxes, range, target);
+  return {};
+}
+
 Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::uint64_t begin,
                     std::uint64_t end) {
   const Content& content = shown.content;
@@ -103,17 +115,17 @@ Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::u
   const ElementRange range(begin, end, width);
   const auto count = static_cast<std::size_t>(range.elements.length());
   if (content.printer == nullptr) {
-    if (content.coding == shown.pinned->definition.coding &&
+    if (content.shows == Shows::elements && content.coding == shown.pinned->definition.coding &&
         add_from_mapping(pieces, shown, range, width))
       return {};
     std::byte* buffer = reply_buffer.room(count * width);
-    ACCRETE_CHECK(cube.read(shown.pinned, *content.view, range.elements, buffer, content.coding));
+    ACCRETE_CHECK(read_elements(cube, shown, range.elements, buffer, content.coding));
     add(pieces, buffer + range.skip, range.bytes);
     return {};
   }
   const DType type = content.coding.type;
   std::byte* elements = native_buffer.room(count * size_of(type));
-  ACCRETE_CHECK(cube.read(shown.pinned, *content.view, range.elements, elements, native(type)));
+  ACCRETE_CHECK(read_elements(cube, shown, range.elements, elements, native(type)));
   std::byte* text = reply_buffer.room(count * width);
   content.printer->print(elements, count, type, reinterpret_cast<char*>(text));
   add(pieces, text + range.skip, range.bytes);

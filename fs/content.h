@@ -11,9 +11,13 @@
 
 namespace accrete {
 
+// What a view shows of its elements: themselves, or by a byte each whether a frame gave them.
+enum class Shows : std::uint8_t { elements, mask };
+
 struct Content {
   std::string head;
   std::optional<View> view;         // whose elements; nothing where there are none
+  Shows shows = Shows::elements;    // what of them
   Coding coding;                    // of the elements as the file has them
   const Format* printer = nullptr;  // makes text of them; nothing: they are binary
   std::uint64_t elements = 0;

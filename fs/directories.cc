@@ -22,9 +22,14 @@ PerAxis<std::size_t> natural_order(std::size_t rank) {
 // Directories of a cube that go by a fixed name.
 std::shared_ptr<Node> fixed_directory(const std::shared_ptr<CubeState>& state,
                                       std::string_view name) {
-  if (name == "append") return std::make_shared<DoorDirectory>(state, append_door());
+  if (name == "append" || name == "prepend")
+    return std::make_shared<DoorDirectory>(
+        state, plain_door(name == "append" ? Side::append : Side::prepend));
+  if (name == "insert") return std::make_shared<InsertDirectory>(state, std::nullopt);
+  if (name == "removed") return std::make_shared<RemovedDirectory>(state);
   if (name == "frames") return std::make_shared<FramesDirectory>(state);
-  if (name == "slices") return std::make_shared<SlicesDirectory>(state);
+  if (name == "slices") return std::make_shared<SlicesDirectory>(state, Shows::elements);
+  if (name == "mask") return std::make_shared<SlicesDirectory>(state, Shows::mask);
   if (name == "meta") return std::make_shared<MetaDirectory>(state);
   return nullptr;
 }
@@ -33,7 +38,8 @@ std::shared_ptr<Node> fixed_directory(const std::shared_ptr<CubeState>& state,
 Result<ViewMeaning> whole_cube(const Snapshot& snapshot, const Format& format) {
   if (!snapshot.definition.defined || snapshot.axes.empty())
     return fail(std::errc::no_such_file_or_directory, "the cube holds no frame");
-  return ViewMeaning::of(snapshot, natural_order(snapshot.axes.size()), {}, format);
+  return ViewMeaning::of(snapshot, Shows::elements, natural_order(snapshot.axes.size()), {},
+                         format);
 }
 
 }  // namespace
@@ -53,11 +59,6 @@ std::vector<const Format*> listed_formats(const Cube& cube) {
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   return formats;
-}
-
-void CubeNode::sync_directory(Reply reply) {
-  const std::shared_ptr<Reply> later = state_->tree().later(std::move(reply));
-  state_->cube().sync([later](const Status& status) { later->status(status); });
 }
 
 Result<struct stat> RootDirectory::attributes() {
@@ -102,10 +103,6 @@ Status RootDirectory::rename(std::shared_ptr<Reply> reply, std::string_view from
   return {};
 }
 
-void RootDirectory::sync_directory(Reply reply) {
-  reply.status(tree_.store().sync());
-}
-
 CubeDirectory::CubeDirectory(std::shared_ptr<CubeState> state)
     : CubeNode(identity(state->cube().uid()), state) {}
 
@@ -129,9 +126,13 @@ Result<std::unique_ptr<Listing>> CubeDirectory::list() {
   const auto add_directory = [&](std::string_view name, const Identity& identity) {
     listing->add(std::string(name), identity, S_IFDIR);
   };
-  add_directory("append", DoorDirectory::identity(uid, append_door()));
+  add_directory("append", DoorDirectory::identity(uid, plain_door(Side::append)));
+  add_directory("prepend", DoorDirectory::identity(uid, plain_door(Side::prepend)));
+  add_directory("insert", InsertDirectory::identity(uid, std::nullopt));
   add_directory("frames", FramesDirectory::identity(uid));
-  add_directory("slices", SlicesDirectory::identity(uid));
+  add_directory("removed", RemovedDirectory::identity(uid));
+  add_directory("slices", SlicesDirectory::identity(uid, Shows::elements));
+  add_directory("mask", SlicesDirectory::identity(uid, Shows::mask));
   const Pinned pinned = state_->cube().pin();
   for (const Format* format : listed_formats(state_->cube())) {
     const Result<ViewMeaning> meaning = whole_cube(*pinned.snapshot, *format);

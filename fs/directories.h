@@ -1,5 +1,5 @@
-// The root, a cube's directory and meta/. Doors and frames/ are in door_directory.h, slices/ in
-// view_directory.h.
+// The root, a cube's directory and meta/. Doors and frames/ are in door_directory.h, slices/ and
+// mask/ in view_directory.h.
 #pragma once
 
 #include <memory>
@@ -28,7 +28,6 @@ class CubeNode : public Node {
   }
   double attribute_timeout() const override { return directory_timeout; }
   std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
-  void sync_directory(Reply reply) override;
   const std::shared_ptr<CubeState>& state() const { return state_; }
 
  protected:
@@ -50,7 +49,6 @@ class RootDirectory : public Node {
   Status remove_directory(std::string_view name) override;
   Status rename(std::shared_ptr<Reply> reply, std::string_view from, Node& directory,
                 std::string_view to, bool no_replace) override;
-  void sync_directory(Reply reply) override;
 
  private:
   Tree& tree_;

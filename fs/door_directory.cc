@@ -2,13 +2,13 @@
 
 #include <fcntl.h>
 
-#include <algorithm>
+#include <charconv>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "core/definition.h"
 #include "fs/frame_file.h"
 #include "fs/frame_node.h"
 
@@ -16,34 +16,25 @@ namespace accrete {
 
 namespace {
 
-// Live frames in order of place along the growth axis, then along others; then what comes in.
+bool came_through(const FrameRow& row, const Door& door) {
+  return row.side == door.side && row.names_axis == door.axis.has_value() &&
+         (!door.axis || row.grow_axis == *door.axis) &&
+         (door.side != Side::insert || row.at == door.at);
+}
+
+// Frames in order of place along the growth axis, then along others; of a door those that came
+// through it, and what comes in.
 class FrameListing : public Listing {
  public:
-  FrameListing(std::shared_ptr<CubeState> state, const std::string& door)
+  FrameListing(std::shared_ptr<CubeState> state, const Door* door, bool removed)
       : state_(std::move(state)), pinned_(state_->cube().pin()) {
-    const Snapshot& snapshot = *pinned_.snapshot;
-    frames_.reserve(snapshot.live_frames());
-    if (snapshot.definition.defined) {
-      struct Placed {
-        bool elsewhere;
-        std::uint8_t axis;
-        std::uint64_t index;
-        FrameId id;
-      };
-      std::vector<Placed> placed;
-      placed.reserve(snapshot.live_frames());
-      const std::size_t grow = snapshot.grow_axis();
-      snapshot.places.for_range(0, snapshot.places.size(), [&](const Snapshot::Place& place) {
-        placed.push_back({place.axis != grow, place.axis,
-                          snapshot.axes[place.axis].logical(place.first).value_or(0), place.id});
-      });
-      std::stable_sort(placed.begin(), placed.end(), [](const Placed& a, const Placed& b) {
-        return std::tie(a.elsewhere, a.axis, a.index) < std::tie(b.elsewhere, b.axis, b.index);
-      });
-      for (const Placed& frame : placed) frames_.push_back(frame.id);
-    }
-    if (door.empty()) return;
-    for (const auto& [name, node] : state_->stagings(door))
+    frames_ = pinned_->frames_in_order(removed);
+    if (door == nullptr) return;
+    std::erase_if(frames_, [&](FrameId id) {
+      const std::optional<FrameRow> row = pinned_->frames.find(id);
+      return !row || !came_through(*row, *door);
+    });
+    for (const auto& [name, node] : state_->stagings(door->path))
       if (!state_->cube().find_frame(name)) stagings_.push_back({name, node->ino(), S_IFREG});
   }
 
@@ -63,16 +54,31 @@ class FrameListing : public Listing {
   std::vector<DirectoryEntry> stagings_;
 };
 
+std::string path_of(const Door* door) {
+  return door == nullptr ? std::string() : door->path;
+}
+
+// The axis of a letter, of the cube or of one that a first frame would make.
+std::optional<std::size_t> axis_named(const CubeState& state, std::string_view name) {
+  const Pinned pinned = state.cube().pin();
+  const std::size_t axis = letters_of(pinned->definition).find(name);
+  if (name.size() != 1 || axis == std::string_view::npos) return std::nullopt;
+  return axis;
+}
+
 }  // namespace
 
-Door append_door() {
+Door plain_door(Side side) {
   Door door;
-  door.path = "append";
+  door.side = side;
+  door.path = side == Side::prepend ? "prepend" : "append";
   return door;
 }
 
 std::shared_ptr<FrameNode> FrameDirectory::find_frame(std::string_view name) const {
-  const std::optional<FrameId> id = state_->cube().find_frame(name);
+  const Cube& cube = state_->cube();
+  const std::optional<FrameId> id =
+      holds_removed() ? cube.find_removed(name) : cube.find_frame(name);
   if (!id) return nullptr;
   if (std::shared_ptr<FrameNode> node = state_->find_staging(*id)) return node;
   return std::make_shared<FrameNode>(state_, *id);
@@ -84,17 +90,17 @@ Result<std::shared_ptr<Node>> FrameDirectory::find(std::string_view name) {
 }
 
 Result<std::unique_ptr<Listing>> FrameDirectory::list() {
-  return std::unique_ptr<Listing>(std::make_unique<FrameListing>(state_, door_path()));
+  return std::unique_ptr<Listing>(std::make_unique<FrameListing>(state_, door(), holds_removed()));
 }
 
-Status FrameDirectory::unlink(std::string_view name) {
-  if (!state_->cube().find_frame(name)) return no_such_name(name);
-  return fail(std::errc::operation_not_permitted,
-              "frame '" + std::string(name) + "' cannot be removed from the cube");
+Status FrameDirectory::unlink(std::shared_ptr<Reply> reply, std::string_view name) {
+  ACCRETE_CHECK(state_->cube().remove_frame(name, name));
+  answer_commit(state_, true, std::move(reply));
+  return {};
 }
 
 Status FrameDirectory::rename(std::shared_ptr<Reply> reply, std::string_view from, Node& directory,
-                              std::string_view to, bool) {
+                              std::string_view to, bool no_replace) {
   auto* target = dynamic_cast<FrameDirectory*>(&directory);
   if (target == nullptr || target->state_ != state_)
     return fail(std::errc::cross_device_link, "a frame stays in the doors of its cube");
@@ -102,19 +108,37 @@ Status FrameDirectory::rename(std::shared_ptr<Reply> reply, std::string_view fro
     reply->ok();
     return {};
   }
-  if (state_->cube().find_frame(to) || state_->find_staging({target->door_path(), std::string(to)}))
+  if (no_replace && target->find_frame(to))
     return fail(std::errc::file_exists, "there is a frame '" + std::string(to) + "' already");
-  const CubeState::StagingName old_name{door_path(), std::string(from)};
-  const std::shared_ptr<FrameNode> node = state_->find_staging(old_name);
+  if (state_->find_staging({path_of(target->door()), std::string(to)}))
+    return fail(std::errc::file_exists, "a file '" + std::string(to) + "' comes in just now");
+  const std::shared_ptr<FrameNode> node =
+      state_->find_staging({path_of(door()), std::string(from)});
   const std::shared_ptr<DoorFile> file = node == nullptr ? nullptr : node->incoming();
-  if (file == nullptr || file->committed()) {
-    ACCRETE_CHECK(state_->cube().rename_frame(from, to));
-    reply->ok();
-    return {};
-  }
-  if (target != this && target->door_path() != door_path())
+  if (file != nullptr && !file->committed())
+    return rename_incoming(std::move(reply), node, from, *target, to);
+  ACCRETE_CHECK(rename_frame(from, *target, to));
+  answer_commit(state_, true, std::move(reply));
+  return {};
+}
+
+Status FrameDirectory::rename_frame(std::string_view from, const FrameDirectory& target,
+                                    std::string_view to) {
+  Cube& cube = state_->cube();
+  if (holds_removed() && !target.holds_removed()) return cube.restore_frame(from, to);
+  if (!holds_removed() && target.holds_removed()) return cube.remove_frame(from, to);
+  return from == to ? Status() : cube.rename_frame(from, to);
+}
+
+Status FrameDirectory::rename_incoming(std::shared_ptr<Reply> reply,
+                                       const std::shared_ptr<FrameNode>& node,
+                                       std::string_view from, const FrameDirectory& target,
+                                       std::string_view to) {
+  const std::string path = path_of(door());
+  if (path_of(target.door()) != path)
     return fail(std::errc::cross_device_link, "a file that comes in stays in its door");
-  const CubeState::StagingName new_name{door_path(), std::string(to)};
+  const std::shared_ptr<DoorFile> file = node->incoming();
+  const CubeState::StagingName new_name{path, std::string(to)};
   if (!state_->add_staging(new_name, node))
     return fail(std::errc::file_exists, "there is a file '" + std::string(to) + "' already");
   const DoorFile::Outcome outcome = file->rename(to);
@@ -123,7 +147,7 @@ Status FrameDirectory::rename(std::shared_ptr<Reply> reply, std::string_view fro
     reply->error(outcome.status.error());  // core has recorded it
     return {};
   }
-  state_->remove_staging(old_name, *node);
+  state_->remove_staging({path, std::string(from)}, *node);
   node->set_staging_name(new_name);
   if (!outcome.committed) {
     reply->ok();
@@ -131,12 +155,48 @@ Status FrameDirectory::rename(std::shared_ptr<Reply> reply, std::string_view fro
   }
   node->finish(*outcome.committed);
   if (file->is_closed()) node->let_go(*file);
-  answer_commit(state_, false, std::move(reply));
+  answer_commit(state_, true, std::move(reply));
   return {};
 }
 
 FramesDirectory::FramesDirectory(std::shared_ptr<CubeState> state)
     : FrameDirectory(identity(state->cube().uid()), state) {}
+
+RemovedDirectory::RemovedDirectory(std::shared_ptr<CubeState> state)
+    : FrameDirectory(identity(state->cube().uid()), state) {}
+
+Status RemovedDirectory::unlink(std::shared_ptr<Reply> reply, std::string_view name) {
+  ACCRETE_CHECK(state_->cube().discard_frame(name));
+  answer_commit(state_, true, std::move(reply));
+  return {};
+}
+
+InsertDirectory::InsertDirectory(std::shared_ptr<CubeState> state, std::optional<std::size_t> axis)
+    : CubeNode(identity(state->cube().uid(), axis), state), axis_(axis) {}
+
+Result<std::shared_ptr<Node>> InsertDirectory::find(std::string_view name) {
+  if (!axis_) {
+    const std::optional<std::size_t> axis = axis_named(*state_, name);
+    if (!axis) return no_such_name(name);
+    return std::shared_ptr<Node>(std::make_shared<InsertDirectory>(state_, axis));
+  }
+  const Pinned pinned = state_->cube().pin();
+  const std::string_view letters = letters_of(pinned->definition);
+  Door door;
+  const auto [end, problem] = std::from_chars(name.data(), name.data() + name.size(), door.at);
+  const std::uint64_t extent = *axis_ < pinned->axes.size() ? pinned->axes[*axis_].extent() : 0;
+  if (problem != std::errc() || end != name.data() + name.size() || door.at > extent ||
+      *axis_ >= letters.size())
+    return no_such_name(name);
+  door.side = Side::insert;
+  door.axis = axis_;
+  door.path = std::string("insert/") + letters[*axis_] + '/' + std::to_string(door.at);
+  return std::shared_ptr<Node>(std::make_shared<DoorDirectory>(state_, std::move(door)));
+}
+
+Result<std::unique_ptr<Listing>> InsertDirectory::list() {
+  return std::unique_ptr<Listing>(std::make_unique<ShortListing>());
+}
 
 DoorDirectory::DoorDirectory(std::shared_ptr<CubeState> state, Door door)
     : FrameDirectory(identity(state->cube().uid(), door), state), door_(std::move(door)) {}
@@ -150,16 +210,12 @@ Result<std::shared_ptr<Node>> DoorDirectory::find(std::string_view name) {
     known->set_door(door_);
     return std::shared_ptr<Node>(known);
   }
-  if (!door_.axis && name.size() == 1) {
-    const Pinned pinned = state_->cube().pin();
-    const std::size_t axis = pinned->definition.letters.find(name);
-    if (pinned->definition.defined && axis == pinned->grow_axis()) {
-      Door door = door_;
-      door.axis = axis;
-      door.path += '/';
-      door.path += name;
-      return std::shared_ptr<Node>(std::make_shared<DoorDirectory>(state_, std::move(door)));
-    }
+  if (const auto axis = door_.axis ? std::nullopt : axis_named(*state_, name)) {
+    Door door = door_;
+    door.axis = axis;
+    door.path += '/';
+    door.path += name;
+    return std::shared_ptr<Node>(std::make_shared<DoorDirectory>(state_, std::move(door)));
   }
   return no_such_name(name);
 }
@@ -180,12 +236,13 @@ Result<Created> DoorDirectory::create(std::string_view name, mode_t mode, bool e
   return Created{std::move(node), std::move(file)};
 }
 
-Status DoorDirectory::unlink(std::string_view name) {
+Status DoorDirectory::unlink(std::shared_ptr<Reply> reply, std::string_view name) {
   const std::shared_ptr<FrameNode> node = state_->find_staging({door_.path, std::string(name)});
   const std::shared_ptr<DoorFile> file = node == nullptr ? nullptr : node->incoming();
-  if (file == nullptr || file->committed()) return FrameDirectory::unlink(name);
+  if (file == nullptr || file->committed()) return FrameDirectory::unlink(std::move(reply), name);
   file->discard("");
   node->vanish();
+  reply->ok();
   return {};
 }
 

@@ -7,6 +7,20 @@
 
 namespace accrete {
 
+namespace {
+
+// "tmp" and eight characters of Python's tempfile, which makes an empty file and closes it; who
+// asked for it (astropy, when a header has grown) opens it anew by its name.
+bool is_python_temporary_name(std::string_view name) {
+  constexpr std::string_view prefix = "tmp";
+  if (!name.starts_with(prefix) || name.size() != prefix.size() + 8) return false;
+  return std::all_of(name.begin() + prefix.size(), name.end(), [](char c) {
+    return ('a' <= c && c <= 'z') || ('0' <= c && c <= '9') || c == '_';
+  });
+}
+
+}  // namespace
+
 std::int64_t wall_clock_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::system_clock::now().time_since_epoch())
@@ -79,6 +93,10 @@ Status DoorFile::truncate(std::uint64_t size) {
   return ingest_->truncate(size);
 }
 
+bool DoorFile::awaits_more() const {
+  return is_temporary_name(name_) || (is_python_temporary_name(name_) && ingest_->empty());
+}
+
 DoorFile::Outcome DoorFile::commit() {
   const bool was_committed = ingest_->committed().has_value();
   const Result<FrameId> id = ingest_->commit();
@@ -93,7 +111,7 @@ DoorFile::Outcome DoorFile::commit() {
 DoorFile::Outcome DoorFile::close(const std::function<bool()>& is_held) {
   MutexLock lock(mutex_);
   if (const Status status = alive(); !status.ok()) return {status, std::nullopt, false};
-  if (is_temporary_name(name_)) return {};
+  if (awaits_more()) return {};
   if (answer_ && !ingest_->dirty()) return {*answer_, std::nullopt, false};
   Outcome outcome = commit();
   if (!outcome.status.ok() && outcome.status.error().code == std::errc::invalid_argument &&
@@ -115,7 +133,7 @@ DoorFile::Departure DoorFile::drop_description() {
   Departure departure;
   departure.was_last = --descriptions_ == 0;
   departure.discarded = discarded_;
-  if (!departure.was_last || discarded_ || is_temporary_name(name_)) return departure;
+  if (!departure.was_last || discarded_ || awaits_more()) return departure;
   // Pages of a shared mapping may have come after the last close.
   if (!answer_ || ingest_->dirty())
     departure.outcome = commit();
@@ -136,7 +154,7 @@ bool DoorFile::is_closed() const {
 DoorFile::Outcome DoorFile::rename(std::string_view to) {
   MutexLock lock(mutex_);
   if (const Status status = alive(); !status.ok()) return {status, std::nullopt, false};
-  if (const Status status = ingest_->set_name(std::string(to)); !status.ok())
+  if (const Status status = ingest_->set_name(std::string(to), true); !status.ok())
     return {status, std::nullopt, false};
   Outcome outcome;
   if (is_temporary_name(name_) && !is_temporary_name(to)) outcome = commit();
@@ -144,7 +162,7 @@ DoorFile::Outcome DoorFile::rename(std::string_view to) {
     name_ = to;
   } else {
     answer_.reset();
-    if (!ingest_->set_name(name_).ok()) discarded_ = true;
+    if (!ingest_->set_name(name_, false).ok()) discarded_ = true;
   }
   return outcome;
 }
@@ -183,7 +201,7 @@ void DoorFile::fill(struct stat& attributes) const {
 void answer_commit(const std::shared_ptr<CubeState>& state, bool contents_changed,
                    std::shared_ptr<Reply> reply) {
   state->tree().publisher().announce(state, contents_changed, [state, reply] {
-    if (state->cube().pin()->definition.sync_each_close)
+    if (state->cube().pin()->definition.settings.sync_each_close)
       state->cube().sync([reply](const Status& status) { reply->status(status); });
     else
       reply->ok();

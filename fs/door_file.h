@@ -10,7 +10,8 @@
 // FLUSH without news repeats the answer; and one of an incomplete file is an error only where
 // neither the caller nor an ancestor of it has the file open still.
 //
-// Temporary names of known patterns (rsync, GLib) commit when they are renamed.
+// Temporary names of known patterns (rsync, GLib) commit when they are renamed. A temporary file of
+// Python's stays while it is empty.
 #pragma once
 
 #include <cstdint>
@@ -30,9 +31,9 @@ namespace accrete {
 // Where a directory of doors leads.
 struct Door {
   std::optional<std::size_t> axis;  // nothing: meta/grow
-  IngestRequest::Side side = IngestRequest::Side::append;
-  std::uint64_t at = 0;
-  std::string path;  // in the cube, "append"
+  Side side = Side::append;
+  std::uint64_t at = 0;  // logical index, for insert
+  std::string path;      // in the cube: "append", "insert/z/17"
 };
 
 // ".NAME.XXXXXX" and ".goutputstream-…".
@@ -73,8 +74,8 @@ class DoorFile {
   void add_description() EXCLUDES(mutex_);
   Departure drop_description() EXCLUDES(mutex_);
   bool is_closed() const EXCLUDES(mutex_);
-  // Gives it another name; one that was temporary is committed under a final one. When that fails
-  // it keeps the old name.
+  // Gives it another name; one that was temporary is committed under a final one. A frame of that
+  // name is replaced at the commit. When that fails it keeps the old name.
   Outcome rename(std::string_view to) EXCLUDES(mutex_);
   void discard(const std::string& why) EXCLUDES(mutex_);
 
@@ -89,6 +90,8 @@ class DoorFile {
            std::uint32_t gid);
 
   Outcome commit() REQUIRES(mutex_);
+  // Is it not to be judged by what it is when it is closed?
+  bool awaits_more() const REQUIRES(mutex_);
   Status alive() const REQUIRES(mutex_);
 
   const std::shared_ptr<Ingest> ingest_;

@@ -57,7 +57,7 @@ Result<std::shared_ptr<const std::string>> FrameFile::tail() {
     MutexLock lock(mutex_);
     if (tail_ != nullptr) return tail_;
   }
-  ACCRETE_TRY(const FrameRow row, node_->row());
+  ACCRETE_TRY(const FrameRow row, node_->last_row());
   ACCRETE_TRY(std::string text, state().cube().frame_suffix(row));
   MutexLock lock(mutex_);
   text.resize(static_cast<std::size_t>(shown_->content.tail_bytes));
@@ -118,11 +118,9 @@ void FrameFile::flush(Reply reply, const Caller& caller) {
   answer_commit(node_->state_, outcome.contents_changed, state().tree().later(std::move(reply)));
 }
 
-void FrameFile::sync(Reply reply) {
+bool FrameFile::is_incoming() const {
   const std::shared_ptr<DoorFile> file = incoming();
-  if (file != nullptr && !file->committed()) return reply.ok();  // nothing of it is in the cube
-  const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
-  state().cube().sync([later](const Status& status) { later->status(status); });
+  return file != nullptr && !file->committed();
 }
 
 void FrameFile::release() {

@@ -24,7 +24,7 @@ class FrameFile : public OpenFile {
   void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
              bool append) override;
   void flush(Reply reply, const Caller& caller) override;
-  void sync(Reply reply) override;
+  bool is_incoming() const override;
   void release() override;
 
   std::shared_ptr<DoorFile> incoming() const EXCLUDES(mutex_);

@@ -72,11 +72,17 @@ void FrameNode::let_go(const DoorFile& incoming) {
 }
 
 Result<FrameRow> FrameNode::row() const {
+  ACCRETE_TRY(FrameRow row, last_row());
+  if (row.state != FrameState::gone) return row;
+  return fail(std::errc::no_such_file_or_directory, "there is no such frame any more");
+}
+
+Result<FrameRow> FrameNode::last_row() const {
   const FrameId id = id_;
   const Pinned pinned = state_->cube().pin();
   if (id != 0)
     if (std::optional<FrameRow> row = pinned->frames.find(id)) return *std::move(row);
-  return fail(std::errc::no_such_file_or_directory, "there is no such frame any more");
+  return fail(std::errc::no_such_file_or_directory, "there is no such frame");
 }
 
 Result<Shown> FrameNode::show() const {
@@ -88,7 +94,11 @@ Result<Shown> FrameNode::show() const {
   content.bytes_per_element = size_of(row.layout.coding.type);
   content.elements = row.layout.data_bytes / content.bytes_per_element;
   content.tail_bytes = row.suffix.length;
-  return Shown{state_->cube().pin(), std::move(content)};
+  Pinned pinned = state_->cube().pin();
+  if (row.state == FrameState::removed) {
+    ACCRETE_TRY(pinned, state_->cube().show_removed(pinned, row));
+  }
+  return Shown{std::move(pinned), std::move(content)};
 }
 
 Result<struct stat> FrameNode::attributes() {
@@ -100,7 +110,8 @@ Result<struct stat> FrameNode::attributes() {
       return attributes;
     }
   }
-  ACCRETE_TRY(const FrameRow row, this->row());
+  ACCRETE_TRY(const FrameRow row, last_row());
+  if (row.state == FrameState::gone) attributes.st_nlink = 0;
   attributes.st_mode = S_IFREG | (row.mode & 07777);
   attributes.st_uid = row.uid;
   attributes.st_gid = row.gid;
@@ -127,7 +138,9 @@ Status FrameNode::change_attributes(const AttributeChange& change) {
       const auto undecided = std::find_if(writers_.rbegin(), writers_.rend(), [&](FrameFile* f) {
         return f == change.file || (change.file == nullptr && f->opened_by(change.caller));
       });
-      if (*change.size != 0 || undecided == writers_.rend())
+      const Result<FrameRow> row = this->row();
+      if (*change.size != 0 || undecided == writers_.rend() ||
+          (row.ok() && row->state == FrameState::removed))
         return fail(std::errc::read_only_file_system,
                     "a frame in the cube is not truncated; write it anew under its name");
       return (*undecided)->replace(door_);

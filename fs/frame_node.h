@@ -56,7 +56,9 @@ class FrameNode : public Node, public Watched {
  private:
   friend class FrameFile;
 
-  Result<FrameRow> row() const;
+  Result<FrameRow> row() const;  // ENOENT when it is gone
+  // Also of a frame that is gone, which may still be open.
+  Result<FrameRow> last_row() const;
   Result<Shown> show() const;
   std::shared_ptr<DoorFile> written_by(const AttributeChange& change) const REQUIRES(mutex_);
 

@@ -32,7 +32,12 @@ class PropertyFile : public TextFile {
   void write(Reply reply, std::uint64_t, std::span<const std::byte> bytes, bool) override {
     const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     const Status status = state_->cube().set_property(name_, text);
-    if (status.ok()) return reply.written(bytes.size());
+    if (status.ok()) {
+      // A new order changes what names and indexes mean.
+      const std::shared_ptr<Reply> later = state_->tree().later(std::move(reply));
+      return state_->tree().publisher().announce(
+          state_, true, [later, size = bytes.size()] { later->written(size); });
+    }
     state_->cube().record({"refuse", "meta/" + name_, std::nullopt, status.error().number(),
                            status.error().sentence});
     reply.error(status.error());

@@ -48,7 +48,7 @@ Result<Created> Node::create(std::string_view, mode_t, bool, const Caller&) {
   return not_permitted("making a file");
 }
 
-Status Node::unlink(std::string_view) {
+Status Node::unlink(std::shared_ptr<Reply>, std::string_view) {
   return not_permitted("removing this");
 }
 

@@ -49,7 +49,8 @@ class OpenFile {
   virtual void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
                      bool append);
   virtual void flush(Reply reply, const Caller&) { reply.ok(); }
-  virtual void sync(Reply reply) { reply.ok(); }
+  // Nothing of what was written is in the cube yet; so there is nothing to sync.
+  virtual bool is_incoming() const { return false; }
   virtual void release() {}
 };
 
@@ -136,12 +137,11 @@ class Node : public std::enable_shared_from_this<Node> {
   virtual Status remove_directory(std::string_view name);
   virtual Result<Created> create(std::string_view name, mode_t mode, bool exclusive,
                                  const Caller& caller);
-  virtual Status unlink(std::string_view name);
-  // Answers `reply` once the new name holds. An error that was not recorded yet is returned, with
-  // `reply` left to the caller.
+  // These two answer `reply` once what they did is seen everywhere. An error that was not recorded
+  // yet is returned, with `reply` left to the caller.
+  virtual Status unlink(std::shared_ptr<Reply> reply, std::string_view name);
   virtual Status rename(std::shared_ptr<Reply> reply, std::string_view from, Node& directory,
                         std::string_view to, bool no_replace);
-  virtual void sync_directory(Reply reply) { reply.ok(); }
 
   // ---- Files and links ----
   virtual Result<std::unique_ptr<OpenFile>> open(int flags, const Caller& caller);

@@ -203,9 +203,9 @@ void mkdir(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t) {
 
 void unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   with_node(request, parent, "unlink", [&](Node& node, Reply reply) {
-    const Status status = node.unlink(name);
-    if (!status.ok()) return refuse(reply, node, name, status.error());
-    reply.ok();
+    const std::shared_ptr<Reply> later = tree_of(request).later(std::move(reply));
+    const Status status = node.unlink(later, name);
+    if (!status.ok()) refuse(*later, node, name, status.error());
   });
 }
 
@@ -285,8 +285,20 @@ void flush(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
   guarded("flush", [&] { file_of(info).flush(Reply(request), caller_of(request)); });
 }
 
-void fsync(fuse_req_t request, fuse_ino_t, int, fuse_file_info* info) {
-  guarded("fsync", [&] { file_of(info).sync(Reply(request)); });
+// Of whatever belongs to a cube: the cube; of the root: all of them.
+void sync_node(fuse_req_t request, const Node& node, Reply reply) {
+  Tree& tree = tree_of(request);
+  const std::shared_ptr<Cube> cube = node.cube();
+  if (cube == nullptr) return reply.status(tree.store().sync());
+  const std::shared_ptr<Reply> later = tree.later(std::move(reply));
+  cube->sync([later](const Status& status) { later->status(status); });
+}
+
+void fsync(fuse_req_t request, fuse_ino_t number, int, fuse_file_info* info) {
+  with_node(request, number, "fsync", [&](Node& node, Reply reply) {
+    if (file_of(info).is_incoming()) return reply.ok();
+    sync_node(request, node, std::move(reply));
+  });
 }
 
 void release(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
@@ -321,7 +333,7 @@ void readdir(fuse_req_t request, fuse_ino_t, std::size_t size, off_t offset, fus
 
 void fsyncdir(fuse_req_t request, fuse_ino_t number, int, fuse_file_info*) {
   with_node(request, number, "fsyncdir",
-            [&](Node& node, Reply reply) { node.sync_directory(std::move(reply)); });
+            [&](Node& node, Reply reply) { sync_node(request, node, std::move(reply)); });
 }
 
 void statfs(fuse_req_t request, fuse_ino_t) {

@@ -98,7 +98,6 @@ Tree::~Tree() {
   for (auto& [key, kept] : files) kept.file->release();
   files.clear();
   for (auto& [uid, state] : states) {
-    state->cube().set_listener(nullptr);
     state->drop_stagings();
   }
 }
@@ -113,18 +112,10 @@ Result<std::shared_ptr<CubeState>> Tree::find_cube(std::string_view name) {
 }
 
 std::shared_ptr<CubeState> Tree::state_of(std::shared_ptr<Cube> cube) {
-  std::shared_ptr<CubeState> state;
-  {
-    MutexLock lock(mutex_);
-    std::shared_ptr<CubeState>& place = states_[cube->uid()];
-    if (place != nullptr) return place;
-    place = state = std::make_shared<CubeState>(*this, std::move(cube));
-  }
-  state->cube().set_listener([this, weak = std::weak_ptr<CubeState>(state)] {
-    if (std::shared_ptr<CubeState> grown = weak.lock())
-      publisher_.announce(std::move(grown), false, nullptr);
-  });
-  return state;
+  MutexLock lock(mutex_);
+  std::shared_ptr<CubeState>& place = states_[cube->uid()];
+  if (place == nullptr) place = std::make_shared<CubeState>(*this, std::move(cube));
+  return place;
 }
 
 void Tree::drop_state(std::uint64_t uid) {

@@ -55,12 +55,13 @@ bool is_inside(const Snapshot& snapshot, const PerAxis<std::size_t>& spanned,
 // Views with one index each, in each of the listed formats.
 class PlaneListing : public Listing {
  public:
-  PlaneListing(const CubeState& state, const PerAxis<std::size_t>& spanned,
+  PlaneListing(const CubeState& state, Shows shows, const PerAxis<std::size_t>& spanned,
                std::vector<AxisTerm> terms, std::size_t axis)
       : uid_(state.cube().uid()), pinned_(state.cube().pin()), axis_(axis) {
     terms.push_back(index_term(axis, 0));
     for (const Format* format : listed_formats(state.cube())) {
-      Result<ViewMeaning> meaning = ViewMeaning::of(*pinned_.snapshot, spanned, terms, *format);
+      Result<ViewMeaning> meaning =
+          ViewMeaning::of(*pinned_.snapshot, shows, spanned, terms, *format);
       if (meaning.ok()) meanings_.push_back(*std::move(meaning));
     }
   }
@@ -88,10 +89,11 @@ class PlaneListing : public Listing {
 // Directories that fix one more axis.
 class NestedListing : public Listing {
  public:
-  NestedListing(const CubeState& state, const PerAxis<std::size_t>& spanned,
+  NestedListing(const CubeState& state, Shows shows, const PerAxis<std::size_t>& spanned,
                 const std::vector<AxisTerm>& terms, std::size_t axis)
       : uid_(state.cube().uid()),
         pinned_(state.cube().pin()),
+        shows_(shows),
         spanned_(spanned),
         terms_(terms),
         axis_(axis) {}
@@ -100,12 +102,13 @@ class NestedListing : public Listing {
   DirectoryEntry entry(std::uint64_t index) const override {
     const auto terms = joined(terms_, {index_term(axis_, index)});
     return {format_index(pinned_->definition.letters[axis_], index),
-            ViewDirectory::identity(uid_, spanned_, *terms).ino(), S_IFDIR};
+            ViewDirectory::identity(uid_, shows_, spanned_, *terms).ino(), S_IFDIR};
   }
 
  private:
   const std::uint64_t uid_;
   const Pinned pinned_;
+  const Shows shows_;
   const PerAxis<std::size_t> spanned_;
   const std::vector<AxisTerm> terms_;
   const std::size_t axis_;
@@ -113,8 +116,8 @@ class NestedListing : public Listing {
 
 }  // namespace
 
-SlicesDirectory::SlicesDirectory(std::shared_ptr<CubeState> state)
-    : CubeNode(identity(state->cube().uid()), state) {}
+SlicesDirectory::SlicesDirectory(std::shared_ptr<CubeState> state, Shows shows)
+    : CubeNode(identity(state->cube().uid(), shows), state), shows_(shows) {}
 
 Result<std::shared_ptr<Node>> SlicesDirectory::find(std::string_view name) {
   const Pinned pinned = state_->cube().pin();
@@ -122,7 +125,7 @@ Result<std::shared_ptr<Node>> SlicesDirectory::find(std::string_view name) {
   const auto spanned = parse_axes(name, pinned->definition.letters);
   if (!spanned) return no_such_name(name);
   return std::shared_ptr<Node>(
-      std::make_shared<ViewDirectory>(state_, *spanned, std::vector<AxisTerm>()));
+      std::make_shared<ViewDirectory>(state_, shows_, *spanned, std::vector<AxisTerm>()));
 }
 
 Result<std::unique_ptr<Listing>> SlicesDirectory::list() {
@@ -135,8 +138,8 @@ Result<std::unique_ptr<Listing>> SlicesDirectory::list() {
     const auto add = [&](const PerAxis<std::size_t>& spanned) {
       std::string name;
       for (const std::size_t axis : spanned) name += letters[axis];
-      listing->add(std::move(name), ViewDirectory::identity(state_->cube().uid(), spanned, {}),
-                   S_IFDIR);
+      listing->add(std::move(name),
+                   ViewDirectory::identity(state_->cube().uid(), shows_, spanned, {}), S_IFDIR);
     };
     for (std::size_t a = 0; a < rank; ++a)
       for (std::size_t b = a + 1; b < rank; ++b) add({a, b});
@@ -146,10 +149,12 @@ Result<std::unique_ptr<Listing>> SlicesDirectory::list() {
   return std::unique_ptr<Listing>(std::move(listing));
 }
 
-Identity ViewDirectory::identity(std::uint64_t cube_uid, const PerAxis<std::size_t>& spanned,
+Identity ViewDirectory::identity(std::uint64_t cube_uid, Shows shows,
+                                 const PerAxis<std::size_t>& spanned,
                                  const std::vector<AxisTerm>& terms) {
   Identity identity(NodeKind::axes);
-  identity.add(cube_uid).add(std::uint64_t{spanned.size()});
+  identity.add(cube_uid).add(static_cast<std::uint64_t>(shows));
+  identity.add(std::uint64_t{spanned.size()});
   for (const std::size_t axis : spanned) identity.add(std::uint64_t{axis});
   for (const AxisTerm& term : terms) {
     identity.add(std::uint64_t{term.axis}).add(std::uint64_t{term.is_range});
@@ -161,9 +166,10 @@ Identity ViewDirectory::identity(std::uint64_t cube_uid, const PerAxis<std::size
   return identity;
 }
 
-ViewDirectory::ViewDirectory(std::shared_ptr<CubeState> state, PerAxis<std::size_t> spanned,
-                             std::vector<AxisTerm> terms)
-    : CubeNode(identity(state->cube().uid(), spanned, terms), state),
+ViewDirectory::ViewDirectory(std::shared_ptr<CubeState> state, Shows shows,
+                             PerAxis<std::size_t> spanned, std::vector<AxisTerm> terms)
+    : CubeNode(identity(state->cube().uid(), shows, spanned, terms), state),
+      shows_(shows),
       spanned_(spanned),
       terms_(std::move(terms)) {}
 
@@ -183,9 +189,10 @@ Result<std::shared_ptr<Node>> ViewDirectory::find(std::string_view name) {
   if (format == nullptr) {
     if (!is_inside(*pinned.snapshot, spanned_, *terms)) return no_such_name(name);
     return std::shared_ptr<Node>(
-        std::make_shared<ViewDirectory>(state_, spanned_, *std::move(terms)));
+        std::make_shared<ViewDirectory>(state_, shows_, spanned_, *std::move(terms)));
   }
-  ACCRETE_TRY(ViewMeaning meaning, ViewMeaning::of(*pinned.snapshot, spanned_, *terms, *format));
+  ACCRETE_TRY(ViewMeaning meaning,
+              ViewMeaning::of(*pinned.snapshot, shows_, spanned_, *terms, *format));
   return std::shared_ptr<Node>(
       std::make_shared<ViewNode>(state_, *pinned.snapshot, std::move(meaning)));
 }
@@ -196,7 +203,7 @@ Result<std::shared_ptr<Node>> ViewDirectory::find_link(std::string_view stem,
   const std::vector<std::size_t> left = axes_left(pinned->axes.size(), spanned_, terms_);
   if (left.size() != 1) return no_such_name(stem);
   auto link = std::make_shared<ViewLink>(
-      state_, identity(state_->cube().uid(), spanned_, terms_),
+      state_, identity(state_->cube().uid(), shows_, spanned_, terms_),
       stem == "last" ? ViewLink::Kind::last : ViewLink::Kind::newest, left.front(), format);
   ACCRETE_TRY(const std::string target, link->link_target());
   return std::shared_ptr<Node>(std::move(link));
@@ -209,9 +216,9 @@ Result<std::unique_ptr<Listing>> ViewDirectory::list() {
   if (left.empty()) return std::unique_ptr<Listing>(std::make_unique<ShortListing>());
   if (left.size() == 1)
     return std::unique_ptr<Listing>(
-        std::make_unique<PlaneListing>(*state_, spanned_, terms_, left.front()));
+        std::make_unique<PlaneListing>(*state_, shows_, spanned_, terms_, left.front()));
   return std::unique_ptr<Listing>(
-      std::make_unique<NestedListing>(*state_, spanned_, terms_, left.front()));
+      std::make_unique<NestedListing>(*state_, shows_, spanned_, terms_, left.front()));
 }
 
 ViewLink::ViewLink(std::shared_ptr<CubeState> state, const Identity& directory, Kind kind,

@@ -1,4 +1,4 @@
-// slices/: directories of views.
+// slices/ and mask/: directories of views.
 #pragma once
 
 #include <memory>
@@ -7,22 +7,26 @@
 #include <vector>
 
 #include "core/view_name.h"
+#include "fs/content.h"
 #include "fs/directories.h"
 
 namespace accrete {
 
-// slices/. Lists natural-order pairs, single axes, and the transposed pairs that begin with the
-// growth axis; every other ordered subset of the axes resolves.
+// slices/ or mask/. Lists natural-order pairs, single axes, and the transposed pairs that begin
+// with the growth axis; every other ordered subset of the axes resolves.
 class SlicesDirectory : public CubeNode {
  public:
-  explicit SlicesDirectory(std::shared_ptr<CubeState> state);
+  SlicesDirectory(std::shared_ptr<CubeState> state, Shows shows);
 
-  static Identity identity(std::uint64_t cube_uid) {
-    return Identity(NodeKind::slices).add(cube_uid);
+  static Identity identity(std::uint64_t cube_uid, Shows shows) {
+    return Identity(NodeKind::slices).add(cube_uid).add(static_cast<std::uint64_t>(shows));
   }
   double entry_timeout() const override { return fixed_timeout; }
   Result<std::shared_ptr<Node>> find(std::string_view name) override;
   Result<std::unique_ptr<Listing>> list() override;
+
+ private:
+  const Shows shows_;
 };
 
 // slices/AXES and directories below it that fix or cut some axes. Where one axis is left it lists
@@ -30,10 +34,10 @@ class SlicesDirectory : public CubeNode {
 class ViewDirectory : public CubeNode {
  public:
   // `terms`: sorted by axis.
-  ViewDirectory(std::shared_ptr<CubeState> state, PerAxis<std::size_t> spanned,
+  ViewDirectory(std::shared_ptr<CubeState> state, Shows shows, PerAxis<std::size_t> spanned,
                 std::vector<AxisTerm> terms);
 
-  static Identity identity(std::uint64_t cube_uid, const PerAxis<std::size_t>& spanned,
+  static Identity identity(std::uint64_t cube_uid, Shows shows, const PerAxis<std::size_t>& spanned,
                            const std::vector<AxisTerm>& terms);
   // Letters go only with the cube's last frame; indexes are looked at each time.
   double entry_timeout() const override { return terms_.empty() ? directory_timeout : 0; }
@@ -43,6 +47,7 @@ class ViewDirectory : public CubeNode {
  private:
   Result<std::shared_ptr<Node>> find_link(std::string_view stem, const Format& format);
 
+  const Shows shows_;
   const PerAxis<std::size_t> spanned_;
   const std::vector<AxisTerm> terms_;
 };

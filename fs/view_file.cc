@@ -1,6 +1,7 @@
 #include "fs/view_file.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <string>
 #include <utility>
 
@@ -10,6 +11,10 @@ namespace {
 
 constexpr std::uint64_t to_the_end = ~std::uint64_t{0};
 constexpr std::uint64_t page = 4096;
+
+DType type_of(const Definition& definition, Shows shows) {
+  return shows == Shows::mask ? DType::u8 : definition.coding.type;
+}
 
 std::string letters_of(const View& view, const Definition& definition) {
   std::string letters;
@@ -45,7 +50,7 @@ bool shows_cube_header(const View& view) {
 std::vector<std::string> cards_of(const Cube& cube, const Snapshot& snapshot, const View& view) {
   std::vector<std::string> cards;
   if (shows_cube_header(view)) {
-    const std::string& header = snapshot.definition.header;
+    const std::string& header = snapshot.definition.settings.header;
     for (std::size_t at = 0; at + 80 <= header.size(); at += 80)
       cards.push_back(header.substr(at, 80));
   } else if (view.rank() >= 2 && is_plain(view)) {
@@ -91,16 +96,17 @@ Error read_only_view() {
 
 }  // namespace
 
-Result<ViewMeaning> ViewMeaning::of(const Snapshot& snapshot, const PerAxis<std::size_t>& spanned,
+Result<ViewMeaning> ViewMeaning::of(const Snapshot& snapshot, Shows shows,
+                                    const PerAxis<std::size_t>& spanned,
                                     const std::vector<AxisTerm>& terms, const Format& file_format) {
   ACCRETE_TRY(View view, resolve_view(snapshot.axes, spanned, terms));
-  if (!file_format.can_show(snapshot.definition.coding.type, view.rank()))
+  if (!file_format.can_show(type_of(snapshot.definition, shows), view.rank()))
     return fail(std::errc::no_such_file_or_directory,
                 "the format cannot show this type or number of axes");
   bool reaches_end = true;
   for (const AxisTerm& term : terms)
     if (term.is_range && term.axis == spanned.back() && term.end) reaches_end = false;
-  return ViewMeaning{std::move(view), &file_format, reaches_end,
+  return ViewMeaning{std::move(view), shows, &file_format, reaches_end,
                      reaches_end && file_format.can_extend()};
 }
 
@@ -118,7 +124,8 @@ Identity identity_to_the_end(std::uint64_t cube_uid, const ViewMeaning& meaning,
                              const Coords& fixed, bool is_open) {
   const View& view = meaning.view;
   Identity identity(NodeKind::view);
-  identity.add(cube_uid).add(static_cast<std::uint64_t>(meaning.file_format->id()));
+  identity.add(cube_uid).add(static_cast<std::uint64_t>(meaning.shows));
+  identity.add(static_cast<std::uint64_t>(meaning.file_format->id()));
   identity.add(std::uint64_t{view.rank()});
   for (std::size_t d = 0; d < view.rank(); ++d) {
     const ViewAxis& dimension = view.dimension(d);
@@ -145,8 +152,9 @@ Identity view_identity(std::uint64_t cube_uid, const Snapshot& snapshot,
                        const ViewMeaning& meaning) {
   Identity identity =
       identity_to_the_end(cube_uid, meaning, fixed_coordinates(meaning.view), meaning.extends);
-  if (meaning.file_format->id() == FormatId::fits && shows_cube_header(meaning.view))
-    identity.add(Identity::hash(snapshot.definition.header));
+  if (meaning.shows == Shows::elements && meaning.file_format->id() == FormatId::fits &&
+      shows_cube_header(meaning.view))
+    identity.add(Identity::hash(snapshot.definition.settings.header));
   return identity;
 }
 
@@ -158,8 +166,11 @@ ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, V
     : Node(view_identity(state->cube().uid(), snapshot, meaning),
            view_ino(state->cube().uid(), meaning, fixed_coordinates(meaning.view))),
       state_(std::move(state)),
+      shows_(meaning.shows),
       format_(*meaning.file_format),
       extends_(meaning.extends),
+      type_(type_of(snapshot.definition, shows_)),
+      letters_(letters_of(meaning.view, snapshot.definition)),
       view_(std::move(meaning.view)),
       generation_(snapshot.generation),
       mtime_ns_(time_of(snapshot, view_)),
@@ -179,22 +190,22 @@ View ViewNode::view_in(const Snapshot& snapshot) {
 
 Shown ViewNode::show(Pinned pinned, View view) const {
   Content content;
-  const DType type = pinned->definition.coding.type;
   ViewFacts facts;
-  facts.type = type;
+  facts.type = type_;
   facts.shape = view.shape();
-  if (format_.id() == FormatId::fits)
+  if (format_.id() == FormatId::fits && shows_ == Shows::elements)
     facts.cards = cards_of(state_->cube(), *pinned.snapshot, view);
-  facts.axis_letters = letters_of(view, pinned->definition);
+  facts.axis_letters = letters_;
   FileFace face = format_.face(facts);
   content.head = std::move(face.header);
   content.elements = face.elements;
   content.bytes_per_element = face.bytes_per_element;
   content.tail_bytes = face.trailer;
   content.tail_fill = face.trailer_fill;
-  content.coding = format_.is_binary() ? format_.coding(type) : native(type);
+  content.coding = format_.is_binary() ? format_.coding(type_) : native(type_);
   content.printer = format_.is_binary() ? nullptr : &format_;
   content.view = std::move(view);
+  content.shows = shows_;
   return {std::move(pinned), std::move(content)};
 }
 
@@ -218,10 +229,9 @@ Status ViewNode::change_attributes(const AttributeChange& change) {
 ExtendedAttributes ViewNode::extended_attributes() {
   const Pinned pinned = state_->cube().pin();
   const View view = view_in(*pinned.snapshot);
-  ExtendedAttributes attributes{
-      {"user.accrete.shape", to_string(view.shape())},
-      {"user.accrete.dtype", std::string(name_of(pinned->definition.coding.type))},
-      {"user.accrete.axes", letters_of(view, pinned->definition)}};
+  ExtendedAttributes attributes{{"user.accrete.shape", to_string(view.shape())},
+                                {"user.accrete.dtype", std::string(name_of(type_))},
+                                {"user.accrete.axes", letters_}};
   if (const std::optional<FrameRow> row = frame_of(*pinned.snapshot, view))
     attributes.emplace_back("user.accrete.frame", state_->cube().frame_name(*row));
   return attributes;
@@ -300,6 +310,8 @@ Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller&) {
   if (opens_for_writing(flags)) return read_only_view();
   Pinned pinned = state_->cube().pin();
   View view = view_in(*pinned.snapshot);
+  // It came to mean something else since it was looked up; so it is looked up again.
+  if (!is_served_by(view, *pinned.snapshot)) return fail_errno(ESTALE, "open of a view");
   return std::unique_ptr<OpenFile>(
       std::make_unique<OpenView>(std::static_pointer_cast<ViewNode>(shared_from_this()),
                                  show(std::move(pinned), std::move(view))));

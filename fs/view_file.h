@@ -1,10 +1,11 @@
-// A view as a file: slices/AXES/…/NAME.FORMAT and cube.FORMAT.
+// A view as a file: slices/AXES/…/NAME.FORMAT, the same below mask/, and cube.FORMAT.
 //
 // The map from bytes to elements of an inode never changes; it may only be extended at its end. So
-// an identity is made of what the bytes mean (format, order of axes, physical coordinates) and not
-// of a name: a name that means something else after a growth has a new identity and so a new inode,
-// while the old one goes on showing what it showed. Raw and text views that reach to the end of
-// their slowest axis leave its extent out of their identity: they are extended.
+// an identity is made of what the bytes mean (elements or mask, format, order of axes, physical
+// coordinates) and not of a name: a name that means something else after a growth has a new
+// identity and so a new inode, while the old one goes on showing what it showed. Raw and text views
+// that reach to the end of their slowest axis leave its extent out of their identity: they are
+// extended.
 //
 // FITS and NPY tell their extents in the header, so a growth makes another inode of them as well.
 // But st_ino stays as long as only the end has moved: cp and others compare it between stat() and
@@ -15,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/view_name.h"
@@ -27,12 +29,14 @@ namespace accrete {
 // What a name means in a snapshot.
 struct ViewMeaning {
   View view;
+  Shows shows = Shows::elements;
   const Format* file_format = nullptr;
   bool reaches_end = false;  // of the slowest axis, wherever that will be
   bool extends = false;      // the inode does, too
 
   // ENOENT when the name does not resolve or the format cannot show it.
-  static Result<ViewMeaning> of(const Snapshot& snapshot, const PerAxis<std::size_t>& spanned,
+  static Result<ViewMeaning> of(const Snapshot& snapshot, Shows shows,
+                                const PerAxis<std::size_t>& spanned,
                                 const std::vector<AxisTerm>& terms, const Format& file_format);
 };
 
@@ -65,8 +69,12 @@ class ViewNode : public Node, public Watched {
   Shown show(Pinned pinned, View view) const;
 
   const std::shared_ptr<CubeState> state_;
+  const Shows shows_;
   const Format& format_;
   const bool extends_;
+  // The cube may be another by now, if its last frame went while the view was open.
+  const DType type_;
+  const std::string letters_;
   std::atomic<bool> has_pages_ = false;  // the kernel was given bytes that it keeps
   std::atomic<std::uint64_t> size_ = 0;  // of files that do not extend, once known
   mutable Mutex mutex_;

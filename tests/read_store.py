@@ -6,6 +6,7 @@ Reads only; the store may be open elsewhere or have been cut off by a crash. Eve
 format has is checked, but for the digests of whole files (XXH3-128).
 """
 import dataclasses
+import math
 import pathlib
 import struct
 import sys
@@ -17,9 +18,11 @@ from xxh3 import xxh3_64
 NOTE = b"accretefs store, version 1\n"
 DTYPES = (None, "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 JOURNAL_HEADER, RECORD_HEADER, MARK_BODY, CHECKPOINT_HEADER = 48, 24, 48, 128
-FRAME_ROW, BOX_ROW, RUN_ROW = 424, 240, 24
+FRAME_ROW, BOX_ROW = 432, 256
 DELTA, MARK = 1, 2
-LIVE = 1
+LIVE, REMOVED, GONE = 1, 2, 3
+INSERT, HIDE, SHOW, DROP, MOVE = 1, 2, 3, 4, 5
+DORMANT_RUN, USED_RUN = 1, 2
 SUM_CHUNK = 1 << 20
 
 
@@ -85,13 +88,15 @@ class Coding:
 
 class Definition:
     def __init__(self, f):
-        flags, number, coding, self.rank = f.get("BBBB")
+        flags, number, coding, self.rank, self.ragged, self.same_name, _ = f.get("BBBBBBH")
         self.defined = bool(flags & 1)
+        self.sync_each_close = bool(flags & 4)
         self.coding = Coding.make(number, coding)
         self.pad = f.take(8)
-        self.pad_text, self.letters, self.grow, self.formats, self.header = (
-            f.text() for _ in range(5))
-        if self.defined and not (1 <= self.rank == len(self.letters) <= 8):
+        self.letters, self.formats = f.text(), f.text()
+        self.settings = {name: f.text() for name in (
+            "dtype", "letters", "pad", "grow", "formats", "order", "header")}
+        if not (int(self.defined) <= self.rank == len(self.letters) <= 8):
             raise Damaged("a definition contradicts itself")
 
     def pad_word(self):
@@ -106,13 +111,28 @@ class Box:
             raise Damaged("a box of an impossible rank")
         self.origin, self.extent, self.brick = (
             f.get(layout)[:self.rank] for layout in ("8q", "8Q", "8Q"))
-        self.slot_layers, self.written, self.offset, self.pitch = f.get("QQQQ")
+        self.slot_layers, self.written, self.kept, self.spent, self.offset, self.pitch = (
+            f.get("6Q"))
         if 0 in self.extent + self.brick + (self.slot_layers,):
             raise Damaged("an empty box")
+        if self.written & self.kept or (self.written | self.kept) & self.spent:
+            raise Damaged("a slot in two states")
         self.grid = tuple(-(-e // b) for e, b in zip(self.extent, self.brick))
+        length = self.pitch * self.brick[self.layer_axis] * math.prod(self.grid)
+        self.end = self.offset + (length + 4095) // 4096 * 4096
+
+    def check_within(self, bricks):
+        if self.end > len(bricks):
+            raise Damaged("the brick file is shorter than its boxes say")
+
+    def layers(self, slots):
+        """Which of its layers lie in slots of that mask."""
+        numbers = np.arange(self.extent[self.layer_axis]) // self.slot_layers
+        return np.array([slots >> int(slot) & 1 for slot in numbers], bool)
 
     def elements(self, bricks, coding):
-        """The box as an array indexed by axis 0, 1, …, in the coding at rest, and a mask."""
+        """The box as an array indexed by axis 0, 1, …, in the coding at rest."""
+        self.check_within(bricks)
         axes = [a for a in range(self.rank) if a != self.layer_axis]
         inner, stride = [0] * self.rank, coding.size
         for a in axes:
@@ -121,15 +141,11 @@ class Box:
         outer, stride = [0] * self.rank, self.pitch * self.brick[self.layer_axis]
         for a in axes + [self.layer_axis]:
             outer[a], stride = stride, stride * self.grid[a]
-        if self.offset + stride > len(bricks):
-            raise Damaged("the brick file is shorter than its boxes say")
         # All bricks at once: grid indexes, then indexes inside a brick.
         grid = np.ndarray(self.grid + self.brick, coding.words, bricks, self.offset, outer + inner)
         pairs = [i for a in range(self.rank) for i in (a, self.rank + a)]
         whole = grid.transpose(pairs).reshape([g * b for g, b in zip(self.grid, self.brick)])
-        layers = np.arange(self.extent[self.layer_axis]) // self.slot_layers
-        written = np.array([self.written >> int(slot) & 1 for slot in layers], bool)
-        return whole[tuple(slice(e) for e in self.extent)], written
+        return whole[tuple(slice(e) for e in self.extent)]
 
 
 class FrameRow:
@@ -137,7 +153,8 @@ class FrameRow:
         f = Fields(data)
         self.id, self.state, self.format, number, flags, self.grow_axis, self.rank, file_rank = (
             f.get("QBBBBBBB"))
-        f.take(1)
+        door = f.get("B")
+        self.side, self.names_axis = door & 3, bool(door & 4)
         if not (1 <= self.state <= 3 and self.grow_axis < self.rank <= 8):
             raise Damaged("a frame's row")
         self.coding = Coding.make(number, flags)
@@ -151,6 +168,7 @@ class FrameRow:
         self.mtime_ns, self.arrival_ns = f.get("qq")
         self.mode, self.uid, self.gid = f.get("III")
         f.take(4)
+        self.at = f.get("Q")
         self.first = f.get("8q")[:self.rank]
         self.extent = f.get("8Q")[:self.rank]
         self.file_shape = f.get("8Q")[:file_rank]
@@ -210,8 +228,81 @@ class Journal:
         return covered if place == at and stored == xxh3_64(body[:40]) else 0
 
 
+class Axis:
+    """The coordinates of an axis, in order, as pieces (first, length, dormant)."""
+
+    def __init__(self, pieces=()):
+        self.pieces = []
+        for first, length, dormant in pieces:
+            if length == 0:
+                raise Damaged("an empty run")
+            if self.pieces:
+                before, count, state = self.pieces[-1]
+                if before + count == first and state == dormant:
+                    self.pieces[-1] = (before, count + length, state)
+                    continue
+            self.pieces.append((first, length, dormant))
+
+    def coordinates(self):
+        return concatenated(np.arange(first, first + n) for first, n, _ in self.pieces)
+
+    def indexes(self):
+        """The coordinates that have an index."""
+        return concatenated(np.arange(first, first + n) for first, n, dormant in self.pieces
+                            if not dormant)
+
+    def cut(self, position):
+        """Pieces before and from a position."""
+        head, tail = [], []
+        for first, length, dormant in self.pieces:
+            left = min(max(position, 0), length)
+            if left > 0:
+                head.append((first, left, dormant))
+            if left < length:
+                tail.append((first + left, length - left, dormant))
+            position -= length
+        if position > 0:
+            raise Damaged("a position beyond an axis")
+        return head, tail
+
+    def split(self, first, length):
+        """The pieces, cut where a run of coordinates begins and ends; with each: is it within?"""
+        found = []
+        for start, n, dormant in self.pieces:
+            inner = [at for at in (first, first + length) if start < at < start + n]
+            ends = [start, *inner, start + n]
+            found += [((low, high - low, dormant), first <= low < first + length)
+                      for low, high in zip(ends, ends[1:])]
+        return found
+
+    def edited(self, kind, at, first, length):
+        parts = self.split(first, length)
+        inside = [piece for piece, is_in in parts if is_in]
+        others = [piece for piece, is_in in parts if not is_in]
+        if sum(n for _, n, _ in inside) != (0 if kind == INSERT else length):
+            raise Damaged("an edit of coordinates that an axis has not, or has already")
+        if kind == DROP:
+            return Axis(others)
+        if kind in (HIDE, SHOW):
+            if any(dormant == (kind == HIDE) for _, _, dormant in inside):
+                raise Damaged("a coordinate is hidden or shown twice")
+            return Axis((start, n, dormant != is_in) for (start, n, dormant), is_in in parts)
+        if kind == INSERT:
+            inside = [(first, length, False)]
+        elif kind != MOVE:
+            raise Damaged(f"there is no edit {kind}")
+        head, tail = Axis(others).cut(at)
+        return Axis(head + inside + tail)
+
+    def arranged(self, pieces):
+        other = Axis(pieces)
+        if Axis(sorted(self.pieces)).pieces != Axis(sorted(other.pieces)).pieces:
+            raise Damaged("an arrangement has other coordinates than its axis")
+        return other
+
+
 class Cube:
-    """The state of a cube: definition, axes (lists of runs), boxes and frames by id."""
+    """The state of a cube: definition, axes, boxes and frames by id."""
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
@@ -251,10 +342,14 @@ class Cube:
             raise Damaged("the checkpoint is of another generation")
         f = Fields(data[CHECKPOINT_HEADER:-8])
         self.definition = Definition(Fields(f.take(definition)))
-        self.axes = [[] for _ in range(self.rank())]
+        pieces = [[] for _ in range(self.rank())]
         for _ in range(runs):
-            axis, first, length = f.get("QqQ")
-            self.axes[axis].append((first, length))
+            axis, flags, first, length = f.get("IIqQ")
+            if axis >= len(pieces) or flags not in (0, DORMANT_RUN, USED_RUN):
+                raise Damaged("a run of an unknown axis or kind")
+            if flags != USED_RUN:
+                pieces[axis].append((first, length, flags == DORMANT_RUN))
+        self.axes = [Axis(each) for each in pieces]
         self.boxes = {box.id: box for box in (Box(f.take(BOX_ROW)) for _ in range(boxes))}
         self.frames = {row.id: row for row in (FrameRow(f.take(FRAME_ROW)) for _ in range(frames))}
         if not f.at_end() or list(self.frames) != list(range(1, frames + 1)):
@@ -273,7 +368,7 @@ class Cube:
             if journal.good and journal.sequence > self.sequence:
                 raise Damaged("the journal has lost records that had been on disk")
             if not fits or self.lost_records:
-                return
+                break
             for i, (kind, number, chain, body, _) in enumerate(journal.records):
                 if kind == DELTA and not self.apply(body, i < journal.marked):
                     self.lost_records = len(journal.records) - i
@@ -281,6 +376,8 @@ class Cube:
                 self.sequence, self.chain = number, chain
             generation += 1
             path = self.directory / f"journal.{generation:06}"
+        for box in self.boxes.values():
+            box.check_within(self.bricks)
 
     def apply(self, body, marked):
         """Applies a delta; False, and no change, when it is unmarked and its data are not there."""
@@ -288,24 +385,24 @@ class Cube:
         before = (self.definition, self.axes, self.boxes, self.frames)
         if f.get("B"):
             self.definition = Definition(f)
-        self.axes = ([list(runs) for runs in self.axes] if self.rank() == len(self.axes)
-                     else [[] for _ in range(self.rank())])
+        self.axes = (list(self.axes) if self.rank() == len(self.axes)
+                     else [Axis() for _ in range(self.rank())])
         self.boxes, self.frames = dict(self.boxes), dict(self.frames)
         for _ in range(f.get("I")):
-            axis, erase, at, first, length = f.get("BBQqQ")
-            runs = self.axes[axis]
-            head, tail = cut(runs, at)
-            if erase:
-                if sum(n for _, n in tail) < length:
-                    raise Damaged("an edit beyond an axis")
-                self.axes[axis] = head + cut(tail, length)[1]
-            else:
-                self.axes[axis] = head + [(first, length)] + tail
+            kind, axis, at, first, length = f.get("BBQqQ")
+            self.check_axis(axis)
+            self.axes[axis] = self.axes[axis].edited(kind, at, first, length)
         for _ in range(f.get("I")):
-            box = Box(f.take(BOX_ROW))
-            self.boxes[box.id] = box
+            axis, count = f.get("BI")
+            self.check_axis(axis)
+            pieces = [f.get("BqQ") for _ in range(count)]
+            self.axes[axis] = self.axes[axis].arranged(
+                [(first, length, bool(dormant)) for dormant, first, length in pieces])
+        boxes = [Box(f.take(BOX_ROW)) for _ in range(f.get("I"))]
         for _ in range(f.get("I")):
             self.boxes.pop(f.get("Q"), None)
+        for box in boxes:
+            self.boxes[box.id] = box
         rows = [FrameRow(f.take(FRAME_ROW)) for _ in range(f.get("I"))]
         for row in rows:
             if row.id > len(self.frames) + 1:
@@ -315,15 +412,22 @@ class Cube:
             raise Damaged("a record is longer than its delta")
         if not marked:
             try:
+                for box in boxes:
+                    box.check_within(self.bricks)
                 for row in rows:
-                    if row.state == LIVE:
+                    if row.state != GONE:
                         old = before[-1].get(row.id)
-                        self.check_frame(row, old is None or old.elements() != row.elements())
+                        is_news = old is None or old.elements() != row.elements()
+                        self.check_frame(row, row.state == LIVE and is_news)
             except Damaged:
                 self.definition, self.axes, self.boxes, self.frames = before
                 return False
         self.generation += 1
         return True
+
+    def check_axis(self, axis):
+        if axis >= len(self.axes):
+            raise Damaged("an edit of an unknown axis")
 
     def rank(self):
         return self.definition.rank if self.definition.defined else 0
@@ -339,43 +443,62 @@ class Cube:
             raise Damaged("the heap is damaged")
         return text
 
-    def gather(self, axes):
-        """The elements at a product of coordinates (runs an axis) as words, by [axis 0, 1, …]."""
+    def gather(self, where, state="written"):
+        """The elements at a product of coordinates as words, by [axis 0, 1, …], and a mask: which
+        lie in slots of that state; the others are pad."""
         d = self.definition
-        where = [np.concatenate([np.arange(first, first + n) for first, n in runs])
-                 for runs in axes]
         out = np.full([len(w) for w in where], d.pad_word())
+        held = np.zeros(out.shape, np.uint8)
         for box in self.boxes.values():
             inside = [np.nonzero((w >= low) & (w < low + n))[0]
                       for w, low, n in zip(where, box.origin, box.extent)]
             if any(len(i) == 0 for i in inside):
                 continue
-            elements, written = box.elements(self.bricks, d.coding)
             layer = where[box.layer_axis][inside[box.layer_axis]] - box.origin[box.layer_axis]
-            inside[box.layer_axis] = inside[box.layer_axis][written[layer]]
+            in_state = box.layers(getattr(box, state))[layer]
+            if not in_state.any():
+                continue
+            inside[box.layer_axis] = inside[box.layer_axis][in_state]
             places = [w[i] - low for w, i, low in zip(where, inside, box.origin)]
+            elements = box.elements(self.bricks, d.coding)
             out[np.ix_(*inside)] = d.coding.decode(elements[np.ix_(*places)])
-        return out
+            held[np.ix_(*inside)] = 1
+        return out, held
+
+    def whole(self):
+        if not self.definition.defined:
+            raise Damaged("the cube is still undefined")
+        return self.gather([axis.indexes() for axis in self.axes])
 
     def array(self):
         """The whole cube in numpy's order (axis 0 of the cube is the last index)."""
-        if any(not runs for runs in self.axes) or not self.axes:
-            raise Damaged("the cube is still undefined")
-        return self.gather(self.axes).transpose().copy().view("<" + self.definition.coding.type)
+        return self.whole()[0].transpose().copy().view("<" + self.definition.coding.type)
 
-    def frame_words(self, row):
-        """A frame's elements in the order of its file."""
-        axes = [[(first, n)] for first, n in zip(row.first, row.extent)]
+    def mask(self):
+        """1 where a live frame gave the element, else 0."""
+        return self.whole()[1].transpose().copy()
+
+    def frame_coordinates(self, row):
+        """Those of the frame's indexes, for each axis."""
+        runs = [[(first, n)] for first, n in zip(row.first, row.extent)]
         if row.runs[1]:
             f = Fields(self.heap_text(row.runs))
-            axes = [[f.get("qQ") for _ in range(f.get("I"))] for _ in range(row.rank)]
-        words = self.gather(axes)
-        if list(words.shape) != list(row.extent):
+            runs = [[f.get("qQ") for _ in range(f.get("I"))] for _ in range(row.rank)]
+        where = [concatenated(np.arange(first, first + n) for first, n in each) for each in runs]
+        if tuple(len(w) for w in where) != row.extent:
             raise Damaged("a frame's runs contradict its extents")
+        return where
+
+    def frame_words(self, row):
+        """The elements of a live or removed frame in the order of its file."""
+        where = self.frame_coordinates(row)
+        words, held = self.gather(where, {LIVE: "written", REMOVED: "kept"}[row.state])
+        if not held.all():
+            raise Damaged("a frame lacks elements")
         return words.ravel(order="C" if row.fortran_order else "F")
 
     def check_frame(self, row, with_elements=True):
-        """All that a live frame's row refers to."""
+        """All that the row of a live or removed frame refers to."""
         if xxh3_64(self.heap_text(row.name)) != row.name_hash:
             raise Damaged("a frame's name is not that of its hash")
         self.heap_text(row.prefix)
@@ -390,9 +513,10 @@ class Cube:
                 row.first_sum != (struct.unpack("<Q", sums)[0] if single else xxh3_64(sums))):
             raise Damaged("a frame's elements are not those of its checksums")
 
-    def live_frames(self):
+    def frames_in(self, state):
         """{name: row}, names as bytes."""
-        return {self.heap_text(row.name): row for row in self.frames.values() if row.state == LIVE}
+        return {self.heap_text(row.name): row for row in self.frames.values()
+                if row.state == state}
 
     def frame_file(self, row):
         """The bytes of the file that the frame came as."""
@@ -400,18 +524,8 @@ class Cube:
         return self.heap_text(row.prefix) + data + self.heap_text(row.suffix)
 
 
-def cut(runs, at):
-    """A list of runs before and from a logical index."""
-    head = []
-    for i, (first, length) in enumerate(runs):
-        if at < length:
-            front = [(first, at)] if at else []
-            return head + front, [(first + at, length - at)] + runs[i + 1:]
-        head.append((first, length))
-        at -= length
-    if at:
-        raise Damaged("an edit beyond an axis")
-    return head, []
+def concatenated(ranges):
+    return np.concatenate([np.arange(0), *ranges])
 
 
 def open_cube(store, name):

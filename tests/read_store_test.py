@@ -40,31 +40,71 @@ class ReadStore(unittest.TestCase):
     def tearDownClass(cls):
         cls.temporary.cleanup()
 
-    def check_cube(self, cube, expected):
-        """`expected`: CUBE.npy, and the frames' files in CUBE/."""
-        array = cube.array()
-        want = np.load(expected.with_name(expected.name + ".npy"))
+    def check_array(self, array, expected):
+        want = np.load(expected)
         self.assertEqual(array.dtype, want.dtype)
         self.assertEqual(array.shape, want.shape)
         self.assertEqual(array.tobytes(), want.tobytes())
-        files = {os.fsencode(path.name): path for path in expected.iterdir()}
-        frames = cube.live_frames()
-        self.assertEqual(sorted(frames), sorted(files))
-        for name, row in frames.items():
-            cube.check_frame(row)
-            self.assertEqual(cube.frame_file(row), files[name].read_bytes(), name)
+
+    def check_cube(self, cube, expected):
+        """`expected`: cube.npy, mask.npy, and the frames' files in frames/ and removed/."""
+        self.check_array(cube.array(), expected / "cube.npy")
+        self.check_array(cube.mask(), expected / "mask.npy")
+        for state, directory in ((read_store.LIVE, "frames"), (read_store.REMOVED, "removed")):
+            files = {os.fsencode(path.name): path for path in (expected / directory).iterdir()}
+            frames = cube.frames_in(state)
+            self.assertEqual(sorted(frames), sorted(files))
+            for name, row in frames.items():
+                cube.check_frame(row)
+                self.assertEqual(cube.frame_file(row), files[name].read_bytes(), name)
+        self.check_states(cube)
+
+    def check_states(self, cube):
+        """What the frames' states mean for coordinates and slots."""
+        live = [cube.frame_coordinates(row) for row in cube.frames_in(read_store.LIVE).values()]
+        removed = [cube.frame_coordinates(row)
+                   for row in cube.frames_in(read_store.REMOVED).values()]
+        for a, axis in enumerate(cube.axes):
+            shown, held = ({c for frame in frames for c in frame[a].tolist()}
+                           for frames in (live, live + removed))
+            self.assertEqual(len(axis.coordinates()), len(held))
+            self.assertEqual(set(axis.coordinates().tolist()), held)
+            self.assertEqual(set(axis.indexes().tolist()), shown)
+        # Each slot is one frame's alone, so the frames' elements are all that such slots have.
+        for state, frames in (("written", live), ("kept", removed)):
+            self.assertEqual(sum(np.prod([len(w) for w in where]) for where in frames),
+                             sum(box.layers(getattr(box, state)).sum() *
+                                 np.prod(np.delete(box.extent, box.layer_axis))
+                                 for box in cube.boxes.values()))
+
+    def check_zeros(self, cube):
+        """What the next frames may get, after an end in order."""
+        unused = np.ones(len(cube.bricks), bool)
+        for box in cube.boxes.values():
+            unused[box.offset:box.end] = False
+            free = box.layers(~(box.written | box.kept | box.spent))
+            layers = np.moveaxis(box.elements(cube.bricks, cube.definition.coding),
+                                 box.layer_axis, 0)
+            self.assertFalse(layers[free].any())
+        if len(unused):
+            self.assertFalse(cube.bricks[unused].any())
 
     def check_store(self, store, expected):
-        cubes = sorted(path.name for path in expected.iterdir() if path.is_dir())
+        cubes = sorted(path.name for path in expected.iterdir())
         self.assertEqual(read_store.cube_names(store), sorted(cubes + ["empty"]))
         for name in cubes:
             with self.subTest(store=store.name, cube=name):
                 cube = read_store.open_cube(store, name)
                 self.assertEqual(cube.lost_records, 0)
                 self.check_cube(cube, expected / name)
+                self.assertEqual((store / name / "clean").exists(), store.name == "store")
+                if store.name == "store":
+                    self.check_zeros(cube)
         empty = read_store.open_cube(store, "empty")
         self.assertFalse(empty.definition.defined)
-        self.assertEqual((empty.definition.letters, empty.definition.pad_text), (b"xyf", b"7"))
+        self.assertEqual(empty.definition.letters, b"xyf")
+        settings = empty.definition.settings
+        self.assertEqual((settings["letters"], settings["pad"]), (b"xyf", b"7"))
 
     def copy_of(self, store, name):
         target = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
@@ -110,7 +150,7 @@ class ReadStore(unittest.TestCase):
 
     def test_a_torn_last_record_costs_the_last_frame_only(self):
         # "many" holds a checkpoint and records behind it, which no mark vouches for in "live".
-        want = np.load(self.directory / "0" / "expected" / "many.npy")
+        want = np.load(self.directory / "0" / "expected" / "many" / "cube.npy")
         live = self.directory / "0" / "live"
         whole = max((live / "many").glob("journal.*")).stat().st_size
         for cut in (1, 8, 100, 700):
@@ -121,7 +161,7 @@ class ReadStore(unittest.TestCase):
             self.assertEqual(array.tobytes(), want[:-1].tobytes(), cut)
 
     def test_a_record_whose_elements_did_not_reach_the_disk_ends_the_history(self):
-        want = np.load(self.directory / "0" / "expected" / "many.npy")
+        want = np.load(self.directory / "0" / "expected" / "many" / "cube.npy")
         store = self.copy_of(self.directory / "0" / "live", "many")
         cube = read_store.open_cube(store, "many")
         row = cube.frames[len(cube.frames) - 2]
@@ -149,7 +189,7 @@ class ReadStore(unittest.TestCase):
                 read_store.open_cube(store, "large")
 
     def test_where_the_newest_checkpoint_is_damaged_the_older_one_leads_as_far(self):
-        want = np.load(self.directory / "0" / "expected" / "many.npy")
+        want = np.load(self.directory / "0" / "expected" / "many" / "cube.npy")
         store = self.copy_of(self.directory / "0" / "store", "many")
         older, newest = sorted((store / "many").glob("checkpoint.*"))
         data = newest.read_bytes()
@@ -184,6 +224,13 @@ class ReadStore(unittest.TestCase):
         kinds = [record[0] for record in journal.records]
         self.assertEqual(kinds, [read_store.DELTA, read_store.MARK])
         self.assertEqual((journal.marked, journal.records[-1][4]), (1, len(data)))
+        store = self.copy_of(self.directory / "0" / "store", "empty")
+        cube = read_store.open_cube(store, "empty")
+        cube.apply(journal.records[0][3], True)
+        self.assertEqual([axis.pieces for axis in cube.axes], [[(0, 3, False)], [(0, 1, False)]])
+        self.assertEqual((cube.definition.letters, cube.definition.formats), (b"xy", b"npy"))
+        self.assertEqual(cube.boxes[1].extent, cube.frames[1].extent)
+        self.assertEqual(cube.frames[1].file_shape, (3,))
 
 
 if __name__ == "__main__":

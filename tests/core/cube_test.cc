@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <random>
 
+#include "core/linearize.h"
 #include "core/view_name.h"
 #include "tests/core/store_fixture.h"
 
@@ -81,7 +82,9 @@ std::vector<std::byte> expected(const Model& model, const View& view,
   return bytes;
 }
 
-void check_random_views(const Cube& cube, const Model& model, std::mt19937_64& random, int views) {
+// `given`: 1 for the elements that frames gave.
+void check_random_views(const Cube& cube, const Model& model, const Model& given,
+                        std::mt19937_64& random, int views) {
   const Pinned pinned = cube.pin();
   ASSERT_EQ(pinned->shape(), model.shape);
   const auto below = [&](std::uint64_t n) { return random() % n; };
@@ -112,6 +115,11 @@ void check_random_views(const Cube& cube, const Model& model, std::mt19937_64& r
     recode(piece.data(), piece.data(), range.length(), coding, native(model.type));
     ASSERT_TRUE(std::equal(piece.begin(), piece.end(),
                            want.begin() + static_cast<std::ptrdiff_t>(range.begin * size)));
+    const auto mask = expected(given, *view, spanned, fixed);
+    std::vector<std::byte> part(range.length());
+    gather_mask(*view, pinned->boxes, range, part.data());
+    ASSERT_TRUE(std::equal(part.begin(), part.end(),
+                           mask.begin() + static_cast<std::ptrdiff_t>(range.begin)));
   }
 }
 
@@ -148,6 +156,7 @@ TEST_F(CubeTest, RandomAppendsOfAllTypesAndRanksEqualANestedArray) {
       const std::size_t axis = random() % rank;
       ASSERT_TRUE(c->set_property("grow", std::string(1, "xyztsuvw"[axis])).ok());
       Model model{type, Shape(rank), {}};
+      Model given{DType::u8, Shape(rank), {}};
       Shape extent;
       for (std::size_t a = 0; a < rank; ++a)
         extent.push_back(1 + random() % (rank <= 2 ? 40 : rank <= 4 ? 7 : 3));
@@ -168,12 +177,13 @@ TEST_F(CubeTest, RandomAppendsOfAllTypesAndRanksEqualANestedArray) {
         const auto id = put(*c, "f" + std::to_string(f), frame_file(format, type, now, elements));
         ASSERT_TRUE(id.ok()) << id.error().sentence;
         model.append(axis, now, elements);
+        given.append(axis, now, std::vector<std::byte>(count, std::byte{1}));
         const auto row = c->pin()->frames.find(*id);
         const auto view = c->frame_view(*row);
         ASSERT_TRUE(view.ok());
         ASSERT_EQ(read_all(*c, *view), elements);
       }
-      check_random_views(*c, model, random, 8);
+      check_random_views(*c, model, given, random, 8);
     }
   }
 }
@@ -435,6 +445,26 @@ TEST_F(CubeTest, AnAbandonedStreamGivesItsLayersAndCoordinatesBack) {
                                random_elements(random, DType::f64, 4096)))
                     .ok());
   EXPECT_EQ(c->pin()->axes[2].run_count(), 1U);
+}
+
+TEST_F(CubeTest, FramesThatComeAndGoLeaveNoBoxesBehind) {
+  std::mt19937_64 random(testing::seed());
+  const auto file = [&] {
+    return frame_file(FormatId::fits, DType::i16, {64, 64},
+                      random_elements(random, DType::i16, 64 * 64));
+  };
+  ASSERT_TRUE(put(*cube(), "stays", file()).ok());
+  for (const bool reopened : {false, true}) {
+    for (int n = 0; n < 400; ++n) {
+      const std::string name = "f" + std::to_string(n);
+      ASSERT_TRUE(put(*cube(), name, file()).ok());
+      ASSERT_TRUE(cube()->remove_frame(name, name).ok());
+      ASSERT_TRUE(cube()->discard_frame(name).ok());
+    }
+    EXPECT_LE(cube()->pin()->boxes.size(), 4U) << reopened;
+    EXPECT_EQ(cube()->pin()->newest, 1U);
+    reopen();
+  }
 }
 
 TEST_F(CubeTest, SettingsThatDefineTheCubeHoldFromBeforeItsFirstFrame) {

@@ -305,6 +305,50 @@ TEST_F(IngestTest, AHugeHoleTakesNoMemoryAndIsGivenUpWithoutATrace) {
   EXPECT_LE(bytes(), before + 4096);
 }
 
+TEST_F(IngestTest, WhatAFrameHadBesideItsElementsGoesWithIt) {
+  const auto heap_blocks = [&] {
+    struct stat status {};
+    EXPECT_EQ(::stat((directory_.path() + "/c/heap").c_str(), &status), 0);
+    return static_cast<std::uint64_t>(status.st_blocks) * 512;
+  };
+  ASSERT_TRUE(put(*cube_, "small", plane_file(8, 8, FormatId::fits)).ok());
+  const std::uint64_t before = heap_blocks();
+  constexpr std::uint64_t tail = 8 << 20;
+  ASSERT_TRUE(put(*cube_, "f", plane_file(8, 8, FormatId::fits) + std::string(tail, 'x')).ok());
+  EXPECT_GE(heap_blocks(), before + tail);
+  ASSERT_TRUE(cube_->remove_frame("f", "f").ok());
+  ASSERT_TRUE(store_->sync().ok());
+  EXPECT_GE(heap_blocks(), before + tail);
+  ASSERT_TRUE(cube_->discard_frame("f").ok());
+  ASSERT_TRUE(store_->sync().ok());
+  EXPECT_LE(heap_blocks(), before + (64 << 10));
+  EXPECT_EQ(cube_->frame_prefix(*cube_->pin()->frames.find(1))->size(), 5760u);
+}
+
+// A cube of NPY keeps unsigned numbers as they are, FITS with the top bit inverted.
+TEST_F(IngestTest, HolesAreZerosOfTheFileWhateverTheCodingAtRest) {
+  ASSERT_TRUE(put(*cube_, "first", plane_file(40, 30, FormatId::npy, DType::u16)).ok());
+  const std::string file =
+      frame_file(FormatId::fits, DType::u16, {40, 30}, std::vector<std::byte>(40 * 30 * 2));
+  const std::size_t header = file.size() / 2880 * 2880 - 2880;
+  std::string holey = file;
+  std::fill(holey.begin() + static_cast<std::ptrdiff_t>(header), holey.end(), '\0');
+  for (const bool by_write : {true, false}) {
+    const auto ingest = begin(by_write ? "written" : "truncated");
+    ASSERT_TRUE(ingest->write(0, as_bytes(holey).first(header)).ok());
+    if (by_write)
+      ASSERT_TRUE(ingest->write(holey.size() - 2, as_bytes(holey).last(2)).ok());
+    else
+      ASSERT_TRUE(ingest->truncate(holey.size()).ok());
+    std::string back(holey.size(), '?');
+    ASSERT_TRUE(ingest->read(0, std::as_writable_bytes(std::span(back))).ok());
+    EXPECT_TRUE(back == holey);
+    const auto id = ingest->commit();
+    ASSERT_TRUE(id.ok()) << id.error().sentence;
+    expect_frame(*id, holey);
+  }
+}
+
 TEST_F(IngestTest, AFileThatGetsItsHeaderLastIsWhatItsHeaderSays) {
   ASSERT_TRUE(put(*cube_, "a", plane_file(50, 50, FormatId::fits)).ok());
   const std::string file = plane_file(60, 40, FormatId::fits);
@@ -417,6 +461,105 @@ TEST_F(IngestTest, AWriteThatFailsAnywhereChangesNothing) {
   EXPECT_GT(failed, 10);
   EXPECT_GT(frames.size(), 10U);
   for (const auto& [frame, bytes] : frames) expect_frame(frame, bytes);
+}
+
+TEST_F(IngestTest, AWriterReadsItsBytesAsLongAsItsFileIsOpenWhateverBecomesOfTheFrame) {
+  const std::string keep = plane_file(200, 200, FormatId::fits);
+  ASSERT_TRUE(put(*cube_, "keep", keep).ok());
+  const std::string file = plane_file(300, 500, FormatId::fits);
+  auto ingest = begin("a");
+  ASSERT_TRUE(ingest->write(0, as_bytes(file)).ok());
+  ASSERT_TRUE(ingest->commit().ok());
+  ASSERT_TRUE(cube_->remove_frame("a", "a").ok());
+  ASSERT_TRUE(cube_->discard_frame("a").ok());
+  ASSERT_TRUE(store_->sync().ok());
+  const auto expect_file = [&] {
+    std::string seen(file.size(), '\0');
+    const auto n = ingest->read(0, std::as_writable_bytes(std::span(seen)));
+    ASSERT_TRUE(n.ok()) << n.error().sentence;
+    EXPECT_EQ(*n, file.size());
+    EXPECT_TRUE(seen == file);
+  };
+  expect_file();
+  ASSERT_TRUE(put(*cube_, "b", plane_file(300, 500, FormatId::fits)).ok());
+  expect_file();
+  const std::uint64_t held = bytes();
+  ingest.reset();
+  ASSERT_TRUE(store_->sync().ok());
+  EXPECT_LE(bytes() + 300 * 500 * 2, held);
+}
+
+// A FITS file whose first blank card is another one.
+std::string with_card(std::string file, std::string card) {
+  std::size_t at = 0;
+  while (file.compare(at, 80, std::string(80, ' ')) != 0) at += 80;
+  card.resize(80, ' ');
+  return file.replace(at, 80, card);
+}
+
+TEST_F(IngestTest, AHeaderThatIsRewrittenAfterTheCommitMovesItsFrameWhereKeywordsSort) {
+  ASSERT_TRUE(put(*cube_, "n1", with_card(plane_file(9, 9, FormatId::fits), "NUM     = 1")).ok());
+  ASSERT_TRUE(cube_->set_property("order", "NUM").ok());
+  const std::string file = plane_file(9, 9, FormatId::fits);
+  auto ingest = begin("moves");
+  ASSERT_TRUE(ingest->write(0, as_bytes(with_card(file, "NUM     = 0"))).ok());
+  ASSERT_TRUE(ingest->commit().ok());
+  for (const int n : {3, 5, 7})
+    ASSERT_TRUE(put(*cube_, "n" + std::to_string(n),
+                    with_card(plane_file(9, 9, FormatId::fits), "NUM     = " + std::to_string(n)))
+                    .ok());
+  const auto names = [&] {
+    std::string all;
+    const Pinned pinned = cube_->pin();
+    for (const FrameId id : pinned->frames_in_order(false))
+      all += cube_->frame_name(*pinned->frames.find(id)) + " ";
+    return all;
+  };
+  EXPECT_EQ(names(), "moves n1 n3 n5 n7 ");
+  const std::string moved = with_card(file, "NUM     = 4");
+  ASSERT_TRUE(ingest->write(0, as_bytes(moved).first(2880)).ok());
+  const auto id = ingest->commit();
+  ASSERT_TRUE(id.ok()) << id.error().sentence;
+  EXPECT_EQ(names(), "n1 n3 moves n5 n7 ");
+  expect_frame(*id, moved);
+  // Without the keyword it has no place.
+  ASSERT_TRUE(ingest->write(0, as_bytes(file).first(2880)).ok());
+  EXPECT_EQ(ingest->commit().error().code, std::errc::invalid_argument);
+  expect_frame(*id, moved);
+  ASSERT_TRUE(put(*cube_, "n2", with_card(plane_file(9, 9, FormatId::fits), "NUM     = 2")).ok());
+  EXPECT_EQ(names(), "n1 n2 n3 moves n5 n7 ");
+}
+
+TEST_F(IngestTest, AFullDiskGetsTheSpaceOfDiscardedFramesBackAtOnce) {
+  cube_.reset();
+  store_.reset();
+  const std::string mount = directory_.path() + "/disk";
+  std::filesystem::create_directory(mount);
+  if (::mount("tmpfs", mount.c_str(), "tmpfs", 0, "size=4m") != 0)
+    GTEST_SKIP() << "mounting takes privileges";
+  open(mount);
+  int n = 0;
+  std::string file;
+  const auto next = [&] {
+    file = plane_file(200, 200, FormatId::fits);
+    return put(*cube_, "f" + std::to_string(++n), file);
+  };
+  while (n < 200 && next().ok()) continue;
+  ASSERT_LT(n, 200);
+  for (int turn = 0; turn < 30; ++turn) {
+    SCOPED_TRACE(turn);
+    for (int k = 0; k < 3; ++k) {
+      const std::string name = "f" + std::to_string(turn * 3 + k + 1);
+      if (!cube_->remove_frame(name, name).ok()) break;
+      ASSERT_TRUE(cube_->discard_frame(name).ok());
+    }
+    const auto id = next();
+    ASSERT_TRUE(id.ok()) << id.error().sentence;
+    expect_frame(*id, file);
+  }
+  cube_.reset();
+  store_.reset();
+  EXPECT_EQ(::umount(mount.c_str()), 0);
 }
 
 TEST_F(IngestTest, AFullDiskRefusesAndLosesNothing) {

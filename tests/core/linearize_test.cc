@@ -34,13 +34,14 @@ Axis random_axis(Random& random, std::uint64_t most) {
     const std::int64_t gap = random() % 4 == 0 ? 2 : 0;
     const std::int64_t first = at_end ? high + gap : low - gap - static_cast<std::int64_t>(length);
     const std::uint64_t at =
-        many_runs ? random() % (axis.extent() + 1) : (at_end ? axis.extent() : 0);
+        many_runs ? random() % (axis.positions() + 1) : (at_end ? axis.positions() : 0);
     axis = *axis.insert(at, {first, length});
     low = std::min(low, first);
     high = std::max(high, first + static_cast<std::int64_t>(length));
     if (many_runs && axis.extent() > 2 && random() % 4 == 0) {
       const std::uint64_t begin = random() % (axis.extent() - 1);
-      axis = *axis.erase({begin, begin + 1});
+      const Piece gone{axis.physical(begin), 1};
+      axis = random() % 2 == 0 ? *axis.drop(gone) : *axis.hide(gone);
     }
   }
   return axis;
@@ -112,7 +113,7 @@ struct World {
     Shape extent;
     for (std::size_t axis = 0; axis < rank; ++axis) {
       world.axes.push_back(random_axis(random, most[rank]));
-      const Piece hull = world.axes[axis].hull();
+      const Piece hull = world.axes[axis].used();
       origin.push_back(hull.first - static_cast<std::int64_t>(random() % 2));
       extent.push_back(hull.length + random() % 2);
     }
@@ -265,6 +266,18 @@ void expect_naive_gather(const World& world, const View& view, Interval range, R
   }
 }
 
+void expect_naive_mask(const World& world, const View& view, Interval range) {
+  constexpr std::byte guard{0xa5};
+  std::vector<std::byte> expected(range.length() + 16, guard);
+  for (std::uint64_t i = 0; i < range.length(); ++i) {
+    const bool held = world.place_of(view, range.begin + i, Slots::written).has_value();
+    expected[i + 8] = std::byte{held};
+  }
+  std::vector<std::byte> mask(expected.size(), guard);
+  gather_mask(view, world.boxes, range, mask.data() + 8);
+  ASSERT_EQ(mask, expected) << "of [" << range.begin << ", " << range.end << ")";
+}
+
 TEST(Linearize, any_range_of_any_view_equals_the_naive_walk) {
   SCOPED_TRACE(seed());
   Random random(seed());
@@ -279,6 +292,7 @@ TEST(Linearize, any_range_of_any_view_equals_the_naive_walk) {
           ASSERT_NO_FATAL_FAILURE(expect_naive_runs(world, view, slots, range));
         }
         ASSERT_NO_FATAL_FAILURE(expect_naive_gather(world, view, range, random));
+        ASSERT_NO_FATAL_FAILURE(expect_naive_mask(world, view, range));
       }
     }
   }
@@ -303,8 +317,10 @@ TEST(Linearize, large_transposed_planes_of_every_type_equal_the_naive_walk) {
       PerAxis<ViewAxis> spanned;
       for (const std::size_t axis : order) spanned.push_back({axis, {0, extent[axis]}});
       const View view = *View::make(world.axes, spanned, {1, 1, 1});
-      for (const Interval range : ranges_of(view, random))
+      for (const Interval range : ranges_of(view, random)) {
         ASSERT_NO_FATAL_FAILURE(expect_naive_gather(world, view, range, random)) << name_of(type);
+        ASSERT_NO_FATAL_FAILURE(expect_naive_mask(world, view, range)) << name_of(type);
+      }
     }
   }
 }

@@ -359,8 +359,28 @@ TEST_F(SessionTest, TemporaryNamesAreCommittedByTheirRename) {
   EXPECT_EQ(kernel().lookup(door, ".b.npy.Xy12Zz").error, ENOENT);
 
   EXPECT_EQ(copy(door, ".goutputstream-1", npy_frame(nx, ny, 2)), 0);
-  EXPECT_EQ(kernel().rename(door, ".goutputstream-1", door, "a.npy").error, EEXIST);
-  EXPECT_EQ(content("m/frames/a.npy"), frame);
+  EXPECT_EQ(kernel().rename(door, ".goutputstream-1", door, "a.npy").error, 0);
+  EXPECT_EQ(content("m/frames/a.npy"), npy_frame(nx, ny, 2));
+  EXPECT_EQ(content("m/meta/shape"), "5 3 1\n");
+}
+
+TEST_F(SessionTest, WhatIsUnlinkedIsRemovedAndComesBackByARename) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 3);
+  const std::uint64_t removed = kernel().node("m/removed");
+  const std::string before = content("m/cube.npy");
+  EXPECT_EQ(kernel().unlink(door, "f1.npy").error, 0);
+  EXPECT_EQ(content("m/meta/shape"), "5 3 2\n");
+  EXPECT_EQ(content("m/removed/f1.npy"), npy_frame(nx, ny, 100));
+  EXPECT_EQ(kernel().lookup(door, "f1.npy").error, ENOENT);
+  EXPECT_EQ(kernel().rename(removed, "f1.npy", door, "f1.npy").error, 0);
+  EXPECT_EQ(content("m/cube.npy"), before);
+  EXPECT_EQ(kernel().unlink(removed, "f1.npy").error, ENOENT);
+  for (const char* name : {"f0.npy", "f1.npy", "f2.npy"}) {
+    EXPECT_EQ(kernel().unlink(door, name).error, 0);
+    EXPECT_EQ(kernel().unlink(removed, name).error, 0);
+  }
+  EXPECT_EQ(content("m/meta/shape"), "\n");
 }
 
 TEST_F(SessionTest, AnIncomingFileThatIsUnlinkedIsGone) {
@@ -474,7 +494,8 @@ TEST_F(SessionTest, NamesThatMeanNothingAreNotThere) {
        {"m/slices/xx", "m/slices/q", "m/slices/xy/z2.raw", "m/slices/xy/z-1.raw",
         "m/slices/xy/z0.jpg", "m/slices/xy/x0_z0.raw", "m/slices/xy/z0_z1.raw",
         "m/slices/xy/x3..3_z0.raw", "m/slices/xy/x4..9_z0.raw", "m/slices/x/z0.raw",
-        "m/slices/x/z9", "m/cube.jpg", "m/append/y", "m/meta/colour", "n"})
+        "m/slices/x/z9", "m/cube.jpg", "m/append/q", "m/append/y/z", "m/insert/z/3", "m/insert/z/-1",
+        "m/insert/z/1x", "m/insert/q", "m/meta/colour", "n"})
     EXPECT_EQ(kernel().walk(path).error, ENOENT) << path;
 }
 
@@ -575,7 +596,7 @@ TEST_F(SessionTest, WhatIsNotPossibleIsRefusedAndTold) {
   EXPECT_EQ(kernel().create(planes, "new.raw").error, EPERM);
   EXPECT_EQ(kernel().rename(planes, "z0.raw", planes, "z1.raw").error, EPERM);
   EXPECT_EQ(kernel().mkdir(door, "sub").error, EPERM);
-  EXPECT_EQ(kernel().unlink(door, "f0.npy").error, EPERM);
+  EXPECT_EQ(kernel().unlink(kernel().node("m/insert"), "z").error, EPERM);
   EXPECT_EQ(kernel().unlink(door, "nothing").error, ENOENT);
   EXPECT_EQ(kernel().open(kernel().node("m/meta/shape"), O_WRONLY).error, EPERM);
   EXPECT_EQ(kernel().call(FUSE_SYMLINK, door, std::string("l\0t\0", 4)).error, EPERM);
