@@ -182,13 +182,14 @@ class Setting(MetaTest):
         self.m.remount()
         assert_same(np.load(self.cube / "cube.npy"), np.concatenate([whole, fourth[None]]))
 
-    def test_append_to_the_growth_axis_by_its_letter(self):
+    def test_append_to_an_axis_by_its_letter(self):
         first = random_array(self.rng, (3, 4), "float32")
         self.grow(first)
         second = random_array(self.rng, (3, 4), "float32")
         (self.cube / "append/z/g.npy").write_bytes(npy_bytes(second))
         assert_same(np.load(self.cube / "cube.npy"), np.stack([first, second]))
-        self.assertEqual(os.listdir(self.cube / "append"), ["f.npy", "g.npy"])
+        self.assertEqual(os.listdir(self.cube / "append"), ["f.npy"])
+        self.assertEqual(os.listdir(self.cube / "append/z"), ["g.npy"])
         self.assertEqual(errno_of(os.stat, self.cube / "append/q"), "ENOENT")
         put(self.cube, "grow", "x\n")
         third = random_array(self.rng, (2, 3, 2), "float32")
