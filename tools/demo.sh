@@ -68,6 +68,17 @@ PYTHON
 try 'cat find_hits.py; python3 find_hits.py'
 
 echo
+echo "# Frames come in at any side, and in any order; rm takes them out, mv brings them back"
+try 'accrete-simulate --frames 6 --seed 7 late'
+try 'cp late/frame-000000.fits MNT/m42/prepend/first.fits; cp late/frame-000001.fits MNT/m42/insert/z/100/middle.fits'
+try 'cat MNT/m42/meta/shape; head -n 2 MNT/m42/meta/frames'
+try 'rm MNT/m42/frames/first.fits MNT/m42/append/frame-000042.fits; cat MNT/m42/meta/shape; ls MNT/m42/removed'
+try 'mv MNT/m42/removed/frame-000042.fits MNT/m42/append/; rm MNT/m42/removed/first.fits MNT/m42/frames/middle.fits'
+try 'cmp MNT/m42/cube.fits m42.fits && echo "as it was"'
+try 'mkdir MNT/sorted; echo DATE-OBS >MNT/sorted/meta/order; ls frames/*.fits | shuf -n 50 | xargs -P4 -I{} cp {} MNT/sorted/append/'
+try 'cut -f 1,3,8 MNT/sorted/meta/frames | head -n 4'
+
+echo
 echo "# Real frames, of those that come with astropy: the Parkes telescope's, Hubble's"
 try 'real=/usr/lib/python3/dist-packages/astropy'
 try 'mkdir MNT/parkes MNT/stis'
