@@ -455,6 +455,7 @@ Status CubeOnDisk::sort_all(Draft& draft, const Definition& definition) {
     return a.key != b.key ? a.key < b.key : a.id < b.id;
   });
   std::vector<Run> runs;
+  runs.reserve(frames.size());
   for (const Keyed& frame : frames) runs.push_back(frame.run);
   return draft.arrange(axis, arranged(draft.axes()[axis], runs));
 }

@@ -7,33 +7,26 @@ import shutil
 import signal
 import subprocess
 import time
-import unittest
 
 import mounted
 import numpy as np
 from astropy.io import fits
 from frames import (assert_same, fits_bytes, generator, npy_bytes, random_array, read_fits,
                     write_fits, write_series)
-from mounted import (Mounted, errno_of, fails, last_error, meta, run, scaled, shape_of, shell,
-                     temporary_directory)
+from mounted import (OneMountTest, errno_of, fails, last_error, meta, run, scaled, shape_of,
+                     shell, temporary_directory)
 
 NY, NX = 24, 36
 
 
-class DoorTest(unittest.TestCase):
+class DoorTest(OneMountTest):
     """One mount for all tests of a class, a fresh cube for each."""
 
-    @classmethod
-    def setUpClass(cls):
-        cls.context = Mounted()
-        cls.m = cls.context.__enter__()
-        cls.addClassCleanup(lambda: cls.context.__exit__(None, None, None))
-
     def setUp(self):
+        super().setUp()
         self.directory = temporary_directory()
         self.base = self.directory.__enter__()
         self.addCleanup(self.directory.__exit__, None, None, None)
-        self.cube = self.m.cube(self.id().rsplit(".", 1)[1])
         self.door = self.cube / "append"
         self.rng = generator()
         self.frames = []

@@ -12,8 +12,8 @@ import numpy as np
 from astropy.io import fits
 from frames import (LETTERS, SEED, assert_same, cut, fits_bytes, generator, random_array,
                     read_fits, read_view, view_name, write_fits)
-from growing import GrowingTest, Model, door, frame_table, put, stored_bytes
-from mounted import (Mounted, errno_of, last_error, meta, run, scaled, shape_of,
+from growing import GrowingTest, Model, door, frame_table, stored_bytes
+from mounted import (Mounted, errno_of, last_error, meta, put, run, scaled, shape_of,
                      temporary_directory)
 
 TYPES = ["uint8", "int16", "float32", "float64", "uint16", "int64", "int8", "uint32"]

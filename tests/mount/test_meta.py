@@ -2,33 +2,17 @@
 import errno
 import json
 import os
-import unittest
 
 import mounted
 import numpy as np
 from astropy.io import fits
 from frames import TYPES, assert_same, fits_bytes, generator, npy_bytes, random_array
-from mounted import Mounted, errno_of, fails, last_error, meta, run, shell
+from mounted import OneMountTest, errno_of, fails, last_error, meta, put, run, shell
 
 
-def put(cube, name, text):
-    """Sets a property as a program does that looks at the result of write()."""
-    file = os.open(cube / "meta" / name, os.O_WRONLY | os.O_TRUNC)
-    try:
-        os.write(file, text.encode())
-    finally:
-        os.close(file)
-
-
-class MetaTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = Mounted()
-        cls.m = cls.context.__enter__()
-        cls.addClassCleanup(lambda: cls.context.__exit__(None, None, None))
-
+class MetaTest(OneMountTest):
     def setUp(self):
-        self.cube = self.m.cube(self.id().rsplit(".", 1)[1])
+        super().setUp()
         self.rng = generator()
 
     def grow(self, array, name="f.npy"):

@@ -7,8 +7,8 @@ import mounted
 import numpy as np
 from astropy.io import fits
 from frames import SEED, assert_same, fits_bytes, generator, random_array, read_fits
-from growing import GrowingTest, Model, frame_table, put, stored_bytes
-from mounted import errno_of, last_error, meta, run, scaled, shape_of
+from growing import GrowingTest, Model, frame_table, stored_bytes
+from mounted import errno_of, last_error, meta, put, run, scaled, shape_of
 
 
 def card(keyword, value):

@@ -13,8 +13,8 @@ import numpy as np
 from astropy.io import fits
 from frames import (SEED, assert_same, fits_bytes, generator, random_array, read_fits, write_fits,
                     write_series)
-from growing import GrowingTest, Model, door, frame_table, put, stored_bytes, sync
-from mounted import (Mounted, errno_of, fails, last_error, meta, run, scaled, shape_of, shell,
+from growing import GrowingTest, Model, door, frame_table, stored_bytes, sync
+from mounted import (Mounted, errno_of, fails, last_error, meta, put, run, scaled, shape_of,
                      temporary_directory)
 
 

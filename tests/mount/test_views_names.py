@@ -9,20 +9,14 @@ import unittest
 import mounted
 import numpy as np
 from frames import assert_same, fits_bytes, generator, npy_bytes, random_array, read_fits
-from mounted import Mounted, errno_of, run
+from mounted import Mounted, OneMountTest, errno_of, run
 
 NX, NY, NZ = 9, 7, 5
 
 
-class ViewTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = Mounted()
-        cls.m = cls.context.__enter__()
-        cls.addClassCleanup(lambda: cls.context.__exit__(None, None, None))
-
+class ViewTest(OneMountTest):
     def setUp(self):
-        self.cube = self.m.cube(self.id().rsplit(".", 1)[1])
+        super().setUp()
         self.rng = generator()
         self.data = np.zeros((0, NY, NX), "int32")
         self.grow(NZ)

@@ -7,12 +7,10 @@ and kept in its place as long as a removed one does.
 import copy
 import itertools
 import os
-import unittest
 
 import numpy as np
 from frames import LETTERS, assert_same, fits_bytes, generator, npy_bytes
-from mounted import (Mounted, errno_of, fails, last_error, meta, run, shape_of,
-                     temporary_directory)
+from mounted import OneMountTest, fails, last_error, meta, shape_of, temporary_directory
 
 
 def default_pad(dtype):
@@ -202,15 +200,6 @@ def stored_bytes(cube):
     return int(meta(cube, "bytes"))
 
 
-def put(cube, name, text):
-    """Sets a property as a program does that looks at the result of write()."""
-    file = os.open(cube / "meta" / name, os.O_WRONLY | os.O_TRUNC)
-    try:
-        os.write(file, text.encode())
-    finally:
-        os.close(file)
-
-
 def sync(cube):
     """Of the kernel's calls only fsync reaches the daemon, not sync or syncfs."""
     file = os.open(cube, os.O_RDONLY)
@@ -218,20 +207,14 @@ def sync(cube):
     os.close(file)
 
 
-class GrowingTest(unittest.TestCase):
+class GrowingTest(OneMountTest):
     """One mount for all tests of a class, a fresh cube and a directory beside for each."""
 
-    @classmethod
-    def setUpClass(cls):
-        cls.context = Mounted()
-        cls.m = cls.context.__enter__()
-        cls.addClassCleanup(lambda: cls.context.__exit__(None, None, None))
-
     def setUp(self):
+        super().setUp()
         directory = temporary_directory()
         self.base = directory.__enter__()
         self.addCleanup(directory.__exit__, None, None, None)
-        self.cube = self.m.cube(self.id().rsplit(".", 1)[1])
         self.rng = generator()
         self.count = 0
 

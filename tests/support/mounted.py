@@ -227,8 +227,30 @@ class Mounted:
         return max(int(counts["wchar"]), int(counts["write_bytes"]))
 
 
+class OneMountTest(unittest.TestCase):
+    """One mount for all tests of a class, a fresh cube for each."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.context = Mounted()
+        cls.m = cls.context.__enter__()
+        cls.addClassCleanup(lambda: cls.context.__exit__(None, None, None))
+
+    def setUp(self):
+        self.cube = self.m.cube(self.id().rsplit(".", 1)[1])
+
+
 def meta(cube, name):
     return (cube / "meta" / name).read_text().rstrip("\n")
+
+
+def put(cube, name, text):
+    """Sets a property as a program does that looks at the result of write()."""
+    file = os.open(cube / "meta" / name, os.O_WRONLY | os.O_TRUNC)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
 
 
 def shape_of(cube):
