@@ -176,16 +176,46 @@ ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, V
       mtime_ns_(time_of(snapshot, view_)),
       told_elements_(view_.element_count()) {}
 
-View ViewNode::view_in(const Snapshot& snapshot) {
+void ViewNode::advance(const Pinned& newest) {
+  if (!extends_ || newest->generation <= generation_) return;
+  generation_ = newest->generation;
+  std::optional<View> longer = extended(view_, newest->axes);
+  if (!longer) return;
+  if (longer->element_count() != view_.element_count()) mtime_ns_ = state_->cube().changed_ns();
+  view_ = *std::move(longer);
+  if (opens_ > 0) kept_ = newest;
+}
+
+View ViewNode::newest_view() {
+  const Pinned newest = state_->cube().pin();
   MutexLock lock(mutex_);
-  if (extends_ && snapshot.generation > generation_) {
-    if (std::optional<View> longer = extended(view_, snapshot.axes)) {
-      if (longer->element_count() != view_.element_count()) mtime_ns_ = state_->cube().changed_ns();
-      view_ = *std::move(longer);
-    }
-    generation_ = snapshot.generation;
-  }
+  advance(newest);
   return view_;
+}
+
+Result<ViewNode::Reach> ViewNode::begin() {
+  for (;;) {
+    Pinned newest = state_->cube().pin();
+    MutexLock lock(mutex_);
+    if (newest->generation < generation_) continue;  // another thread was faster
+    advance(newest);
+    if (!is_served_by(view_, *newest.snapshot)) return fail_errno(ESTALE, "open of a view");
+    ++opens_;
+    if (extends_) kept_ = newest;
+    return Reach{std::move(newest), view_};
+  }
+}
+
+void ViewNode::end() {
+  std::optional<Pinned> unused;
+  MutexLock lock(mutex_);
+  if (--opens_ == 0) unused.swap(kept_);
+}
+
+ViewNode::Reach ViewNode::reach(const Pinned& newest) {
+  MutexLock lock(mutex_);
+  advance(newest);
+  return {*kept_, view_};
 }
 
 Shown ViewNode::show(Pinned pinned, View view) const {
@@ -212,9 +242,7 @@ Shown ViewNode::show(Pinned pinned, View view) const {
 Result<struct stat> ViewNode::attributes() {
   std::uint64_t size = size_;
   if (extends_ || size == 0) {
-    Pinned pinned = state_->cube().pin();
-    View view = view_in(*pinned.snapshot);
-    size = show(std::move(pinned), std::move(view)).content.total();
+    size = show(state_->cube().pin(), newest_view()).content.total();
     size_ = size;
   }
   MutexLock lock(mutex_);
@@ -228,7 +256,7 @@ Status ViewNode::change_attributes(const AttributeChange& change) {
 
 ExtendedAttributes ViewNode::extended_attributes() {
   const Pinned pinned = state_->cube().pin();
-  const View view = view_in(*pinned.snapshot);
+  const View view = newest_view();
   ExtendedAttributes attributes{{"user.accrete.shape", to_string(view.shape())},
                                 {"user.accrete.dtype", std::string(name_of(type_))},
                                 {"user.accrete.axes", letters_}};
@@ -240,9 +268,8 @@ ExtendedAttributes ViewNode::extended_attributes() {
 std::optional<CacheNotice> ViewNode::after_commit(bool contents_changed) {
   if (contents_changed && has_pages_) return CacheNotice{number(), 0};
   if (!extends_) return std::nullopt;
-  Pinned pinned = state_->cube().pin();
-  const View view = view_in(*pinned.snapshot);
-  const std::uint64_t width = show(std::move(pinned), view).content.bytes_per_element;
+  const View view = newest_view();
+  const std::uint64_t width = show(state_->cube().pin(), view).content.bytes_per_element;
   MutexLock lock(mutex_);
   const std::uint64_t before = std::exchange(told_elements_, view.element_count());
   if (before == told_elements_) return std::nullopt;
@@ -276,6 +303,7 @@ class OpenView : public OpenFile {
 
   void release() override {
     if (watched_) node_->state_->unwatch(*node_);
+    node_->end();
   }
 
  private:
@@ -288,12 +316,12 @@ class OpenView : public OpenFile {
     MutexLock lock(mutex_);
     if (newest->generation <= generation_) return shown_;
     generation_ = newest->generation;
-    const View& view = *shown_->content.view;
-    if (!is_served_by(view, *newest.snapshot)) return shown_;
     if (node_->extends_) {
-      View longer = node_->view_in(*newest.snapshot);
-      shown_ = std::make_shared<const Shown>(node_->show(std::move(newest), std::move(longer)));
-    } else {
+      ViewNode::Reach reach = node_->reach(newest);
+      if (reach.pinned->generation > shown_->pinned->generation)
+        shown_ = std::make_shared<const Shown>(
+            node_->show(std::move(reach.pinned), std::move(reach.view)));
+    } else if (is_served_by(*shown_->content.view, *newest.snapshot)) {
       shown_ = std::make_shared<const Shown>(Shown{std::move(newest), shown_->content});
     }
     return shown_;
@@ -308,13 +336,10 @@ class OpenView : public OpenFile {
 
 Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller&) {
   if (opens_for_writing(flags)) return read_only_view();
-  Pinned pinned = state_->cube().pin();
-  View view = view_in(*pinned.snapshot);
-  // It came to mean something else since it was looked up; so it is looked up again.
-  if (!is_served_by(view, *pinned.snapshot)) return fail_errno(ESTALE, "open of a view");
+  ACCRETE_TRY(Reach reach, begin());
   return std::unique_ptr<OpenFile>(
       std::make_unique<OpenView>(std::static_pointer_cast<ViewNode>(shared_from_this()),
-                                 show(std::move(pinned), std::move(view))));
+                                 show(std::move(reach.pinned), std::move(reach.view))));
 }
 
 }  // namespace accrete

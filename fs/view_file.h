@@ -64,8 +64,21 @@ class ViewNode : public Node, public Watched {
  private:
   friend class OpenView;
 
-  // The view as far as it reaches in that snapshot.
-  View view_in(const Snapshot& snapshot) EXCLUDES(mutex_);
+  // A snapshot and the view as far as it reaches there.
+  struct Reach {
+    Pinned pinned;
+    View view;
+  };
+
+  // Follows growth up to that snapshot.
+  void advance(const Pinned& newest) REQUIRES(mutex_);
+  View newest_view() EXCLUDES(mutex_);
+  // For an open file that comes: from now on all that the node says of the view's end is kept.
+  // ESTALE: what the view shows has gone since it was looked up. The kernel looks it up again.
+  Result<Reach> begin() EXCLUDES(mutex_);
+  void end() EXCLUDES(mutex_);
+  // As far as the node has ever said, or may say now. REQUIRES: it extends, and is open.
+  Reach reach(const Pinned& newest) EXCLUDES(mutex_);
   Shown show(Pinned pinned, View view) const;
 
   const std::shared_ptr<CubeState> state_;
@@ -80,6 +93,10 @@ class ViewNode : public Node, public Watched {
   mutable Mutex mutex_;
   View view_ GUARDED_BY(mutex_);
   std::uint64_t generation_ GUARDED_BY(mutex_);  // view_ is as of this one
+  // The newest snapshot that has all of view_; while there are open files, if it extends. They may
+  // be asked for what they were not before the cube changed again.
+  std::optional<Pinned> kept_ GUARDED_BY(mutex_);
+  unsigned opens_ GUARDED_BY(mutex_) = 0;
   std::int64_t mtime_ns_ GUARDED_BY(mutex_);
   std::uint64_t told_elements_ GUARDED_BY(mutex_);  // as of the last notice
 };
