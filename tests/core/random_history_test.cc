@@ -42,6 +42,7 @@ struct ModelFrame {
   std::size_t axis = 0;
   std::vector<std::vector<Index>> covers;  // an axis
   Bytes elements;                          // axis 0 fastest
+  std::string file;                        // as it came in
   std::uint64_t serial = 0;
 
   std::string name() const {
@@ -351,7 +352,12 @@ class History {
     std::string replaced;
     std::string older;
     const bool by_rename = one_in(2);
-    if (ModelFrame* old = model_.find(name)) {
+    const FormatId format = one_in(2) ? FormatId::npy : FormatId::fits;
+    frame.file = frame_file(format, model_.type, extent, frame.elements);
+    const std::string& file = frame.file;
+    ModelFrame* const old = model_.find(name);
+    const bool is_same = old != nullptr && old->file == file;  // no other frame then
+    if (old != nullptr && !is_same) {
       if (by_rename) {
         replaced = name;
         if (frame.axis != old->axis) {  // it takes the older one's place, on its axis
@@ -364,9 +370,7 @@ class History {
         older = old->name();
       }
     }
-    const FormatId format = one_in(2) ? FormatId::npy : FormatId::fits;
     request.name = by_rename ? ".incoming" : name;
-    const std::string file = frame_file(format, model_.type, extent, frame.elements);
     const auto ingest = cube_->begin_ingest(request);
     ASSERT_TRUE(ingest.ok()) << ingest.error().sentence;
     const std::size_t cut = below(file.size());
@@ -379,6 +383,7 @@ class History {
             std::to_string(frame.axis) + " side " + std::to_string(static_cast<int>(request.side)) +
             " at " + std::to_string(request.at) + " extent " + to_string(extent) + " replaces '" +
             replaced + "'";
+    if (is_same) return;
     model_.add(std::move(frame), extent, request.side, request.at, replaced, older);
   }
 
