@@ -63,6 +63,19 @@ Pieces merged_at(const Pieces& pieces, std::size_t index) {
   return pieces.erase(index).replace(index - 1, {both, before.dormant});
 }
 
+// The same pieces, those merged that continue each other.
+std::vector<Axis::Piece> maximal(std::span<const Axis::Piece> pieces) {
+  std::vector<Axis::Piece> merged;
+  for (const Axis::Piece& piece : pieces) {
+    if (!merged.empty() && merged.back().run.end() == piece.run.first &&
+        merged.back().dormant == piece.dormant)
+      merged.back().run.length += piece.run.length;
+    else
+      merged.push_back(piece);
+  }
+  return merged;
+}
+
 // The part of `run` that lies within `limits`; length 0 when none does.
 Run common(const Run& run, const Run& limits) {
   const std::int64_t first = std::max(run.first, limits.first);
@@ -113,15 +126,7 @@ Result<Axis> Axis::from_pieces(std::span<const Piece> pieces, Run used) {
     if (by_place[i].first < by_place[i - 1].end())
       return fail(std::errc::invalid_argument, "the runs " + to_string(by_place[i - 1]) + " and " +
                                                    to_string(by_place[i]) + " of an axis overlap");
-  std::vector<Piece> maximal;
-  for (const Piece& piece : pieces) {
-    if (!maximal.empty() && maximal.back().run.end() == piece.run.first &&
-        maximal.back().dormant == piece.dormant)
-      maximal.back().run.length += piece.run.length;
-    else
-      maximal.push_back(piece);
-  }
-  return with_fresh_epoch(Pieces::from_vector(std::move(maximal)), used);
+  return with_fresh_epoch(Pieces::from_vector(maximal(pieces)), used);
 }
 
 Result<Axis> Axis::from_runs(std::span<const Run> runs) {
@@ -394,15 +399,7 @@ Result<Axis> Axis::arrange(std::span<const Piece> pieces) const {
     std::vector<Piece> sorted = axis.pieces();
     std::sort(sorted.begin(), sorted.end(),
               [](const Piece& a, const Piece& b) { return a.run.first < b.run.first; });
-    std::vector<Piece> maximal;
-    for (const Piece& piece : sorted) {
-      if (!maximal.empty() && maximal.back().run.end() == piece.run.first &&
-          maximal.back().dormant == piece.dormant)
-        maximal.back().run.length += piece.run.length;
-      else
-        maximal.push_back(piece);
-    }
-    return maximal;
+    return maximal(sorted);
   };
   if (by_place(*this) != by_place(other))
     return fail(std::errc::invalid_argument, "an arrangement of an axis has other coordinates");

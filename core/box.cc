@@ -78,6 +78,11 @@ Result<std::uint64_t> layer_bytes(const Box& box, std::size_t element_size) {
 
 }  // namespace
 
+std::uint64_t slot_bits(std::uint64_t first, std::uint64_t count) {
+  const std::uint64_t low = count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+  return low << first;
+}
+
 std::uint64_t Box::bricks_along(std::size_t axis) const {
   return ceil_divide(extent[axis], brick[axis]);
 }

@@ -28,6 +28,9 @@
 
 namespace accrete {
 
+// The bits of `count` slots from `first` on in a mask. REQUIRES: first < 64.
+std::uint64_t slot_bits(std::uint64_t first, std::uint64_t count);
+
 struct Box {
   std::uint64_t id = 0;  // a new box has a greater one than all there are
   Coords origin;         // physical

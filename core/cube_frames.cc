@@ -24,11 +24,6 @@ namespace {
 
 constexpr std::size_t most_keys = 1 << 15;
 
-std::uint64_t slot_bits(std::uint64_t first, std::uint64_t count) {
-  const std::uint64_t low = count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
-  return low << first;
-}
-
 Error no_such_frame(std::string_view name) {
   return fail(std::errc::no_such_file_or_directory,
               "there is no frame '" + std::string(name) + "' here");

@@ -27,7 +27,6 @@ class Draft {
   explicit Draft(const Snapshot& base) : base_(base), axes_(base.axes) {}
 
   const Snapshot& base() const { return base_; }
-  const Delta& delta() const { return delta_; }
 
   // Another definition; where it has another number of axes (0 while not defined) they are empty.
   void define(const Definition& definition);
@@ -47,7 +46,6 @@ class Draft {
   void put(const FrameRow& row) { delta_.frames.push_back(row); }
 
   FreedSpace freed;
-  bool changes_contents = false;  // not only by growth
 
   // The whole delta, to be published.
   Delta finish() &&;

@@ -14,11 +14,6 @@ constexpr std::uint64_t deepest_reserve = 64;  // layers; a box has at most 64 s
 constexpr std::uint64_t largest_held = std::uint64_t{256} << 20;
 constexpr std::uint64_t most_boxes = 1 << 20;  // of one frame
 
-std::uint64_t bits(std::uint64_t first, std::uint64_t count) {
-  const std::uint64_t low = count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
-  return low << first;
-}
-
 // Slots below this one, and slots from that one on, are free.
 std::uint64_t bottom_slot(std::uint64_t taken, std::uint64_t slots) {
   return std::min(slots, static_cast<std::uint64_t>(std::countr_zero(taken)));
@@ -34,7 +29,7 @@ std::optional<std::uint64_t> free_slots(std::uint64_t taken, std::uint64_t slots
   if (count > slots) return std::nullopt;
   for (std::uint64_t i = 0; i <= slots - count; ++i) {
     const std::uint64_t first = highest ? slots - count - i : i;
-    if ((taken & bits(first, count)) == 0) return first;
+    if ((taken & slot_bits(first, count)) == 0) return first;
   }
   return std::nullopt;
 }
@@ -199,7 +194,7 @@ void Growth::restore(const Snapshot& snapshot, bool reclaim) {
     // Slots that hold no frame may have bytes of streams that were cut off or of frames that are
     // gone, or blocks that were reserved for a series that does not go on.
     for (std::uint64_t s = 0; s < box.slots(); ++s) {
-      const bool holds = ((box.written | box.kept) & bits(s, 1)) != 0;
+      const bool holds = ((box.written | box.kept) & slot_bits(s, 1)) != 0;
       const bool unused = (s < bottom && !resumes_low) || (s >= top && !resumes_high);
       if (!holds && (reclaim || unused)) (void)clear_slots(box, s, 1);
     }
@@ -313,12 +308,12 @@ Status Growth::take_layers(Slab& slab, const Cross& cross, std::uint64_t layers,
 
 Status Growth::take_slots(Slab& slab, std::uint64_t id, std::uint64_t first, std::uint64_t count) {
   Group& group = groups_.at(id);
-  group.taken |= bits(first, count);
+  group.taken |= slot_bits(first, count);
   ++group.holders;
   slab.parts.push_back({id, first, count});
   for (const Box& box : group.boxes) {
     Box held = box;
-    held.written = bits(first, count);
+    held.written = slot_bits(first, count);
     held.kept = held.spent = 0;
     ACCRETE_TRY(slab.boxes, slab.boxes.put(held));
   }
@@ -474,7 +469,8 @@ Status Growth::describe(Draft& draft, const Slab& slab, std::uint64_t position) 
                                     group.cut_off.end());
     }
   for (const Slab::Part& part : slab.parts)
-    for (const Box& box : groups_.at(part.group).boxes) put(box, bits(part.first_slot, part.slots));
+    for (const Box& box : groups_.at(part.group).boxes)
+      put(box, slot_bits(part.first_slot, part.slots));
   for (std::size_t a = 0; a < slab.surplus.size(); ++a) {
     for (const Run& run : slab.revived[a]) ACCRETE_CHECK(draft.edit(a, AxisEdit::Kind::show, run));
     if (slab.surplus[a].length > 0)
@@ -514,7 +510,7 @@ void Growth::give_back(const Slab& slab) {
     bool cleared = true;
     for (const Box& box : group.boxes)
       cleared = (is_own || clear_slots(box, part.first_slot, part.slots)) && cleared;
-    if (cleared) group.taken &= ~bits(part.first_slot, part.slots);
+    if (cleared) group.taken &= ~slot_bits(part.first_slot, part.slots);
     settle(part.group);
   }
   for (std::size_t a = 0; a < slab.surplus.size(); ++a)
