@@ -79,7 +79,9 @@ ssize_t Session::read_message(int fd, void* buffer, std::size_t size, void* user
   if (got > 0) {
     static_cast<Session*>(userdata)->amendment_.see_request(
         std::span(static_cast<const std::byte*>(buffer), static_cast<std::size_t>(got)));
-  } else if (got == 0) {  // the other end of a socket is gone: as if unmounted
+  } else if (got == 0 || errno == ECONNABORTED) {
+    // The other end of a socket is gone, or the connection went while a request was being handed
+    // over (Linux, fs/fuse/dev.c): as if unmounted.
     errno = ENODEV;
     return -1;
   }
