@@ -6,11 +6,13 @@ set -euo pipefail
 packages=(
   # to build
   build-essential cmake ninja-build pkg-config libfuse3-dev libxxhash-dev libcfitsio-dev
-  nlohmann-json3-dev libgtest-dev
+  zlib1g-dev nlohmann-json3-dev libgtest-dev
   # to mount
   fuse3
   # programs that the demo and the tests use on views
   python3 python3-numpy python3-astropy libcfitsio-bin fitsverify attr rsync procps file man-db
+  # frames of real telescopes for the tests, all small
+  python3-fitsio python3-photutils python3-pyvo python3-reproject
 )
 
 missing=()
