@@ -26,4 +26,8 @@ struct Converted {
 Converted convert(std::byte* target, DType to, const std::byte* source, DType from, std::size_t n,
                   Rounding rounding, const Element& nan);
 
+// The same to nearest, where nobody asks what became of the values.
+void convert_nearest(std::byte* target, DType to, const std::byte* source, DType from,
+                     std::size_t n, const Element& nan);
+
 }  // namespace accrete

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/common_cards.h"
 #include "core/ingest.h"
 #include "core/snapshot.h"
 #include "core/view.h"
@@ -63,14 +64,21 @@ class Cube {
   virtual std::optional<FrameId> find_frame(std::string_view name) const = 0;  // live ones
   virtual std::optional<FrameId> find_removed(std::string_view name) const = 0;
   virtual std::string frame_name(const FrameRow& row) const = 0;
-  // The bytes before / after the elements of the file that came in.
-  virtual Result<std::string> frame_prefix(const FrameRow& row) const = 0;
-  virtual Result<std::string> frame_suffix(const FrameRow& row) const = 0;
+  // What the file that came in says of its elements. EIO.
+  virtual Result<Headers> frame_headers(const FrameRow& row) const = 0;
+  // Bytes of a row's text (prefix, suffix, original) from `offset` on. EIO.
+  // REQUIRES: the range lies within the text.
+  virtual Status read_text(const HeapRef& text, std::uint64_t offset,
+                           std::span<std::byte> target) const = 0;
   virtual Result<View> frame_view(const FrameRow& row) const = 0;
+  virtual Result<FrameRuns> frame_runs(const FrameRow& row) const = 0;
   // The same data with the elements of a removed frame shown. EIO.
   virtual Result<Pinned> show_removed(const Pinned& pinned, const FrameRow& row) const = 0;
-  // Cards of a frame for its plane.
+  // The cards of a frame's image, as they came.
   virtual std::vector<std::string> frame_cards(const FrameRow& row) const = 0;
+  // What all live frames have in common; nothing when there is none. The first call reads the
+  // headers of all frames; from then on it is kept up by what changes.
+  virtual std::shared_ptr<const CommonCards> common_cards() = 0;
   // mtime, mode, owner of a committed frame; by nothing: unchanged.
   virtual Status set_frame_attributes(FrameId id, std::optional<std::int64_t> mtime_ns,
                                       std::optional<std::uint32_t> mode,
@@ -96,7 +104,11 @@ class Cube {
   virtual Result<std::string> property(std::string_view name) const = 0;
   static bool is_settable(std::string_view name);
   // EINVAL with a sentence for a bad value, EPERM for one that cannot be set (now), EROFS.
-  virtual Status set_property(std::string_view name, std::string_view text) = 0;
+  // `append`: adds to what there is, where the property is a list of cards.
+  virtual Status set_property(std::string_view name, std::string_view text, bool append) = 0;
+  Status set_property(std::string_view name, std::string_view text) {
+    return set_property(name, text, false);
+  }
 
   // ---- Reading elements ----
   // Copies elements [range) of the view's stream in `coding`. EIO.

@@ -109,32 +109,92 @@ std::string CubeOnDisk::frame_name(const FrameRow& row) const {
   return name.ok() ? std::move(name).value() : "frame-" + std::to_string(row.id);
 }
 
-Result<std::string> CubeOnDisk::frame_prefix(const FrameRow& row) const {
-  return heap_->read(row.prefix);
+Result<Headers> CubeOnDisk::frame_headers(const FrameRow& row) const {
+  const FrameLayout& layout = row.layout;
+  Headers headers;
+  if (layout.header_offset == 0) {
+    ACCRETE_TRY(headers.image, heap_->read(row.prefix));
+    return headers;
+  }
+  // Before the image's header other HDUs may lie, of any size.
+  headers.image.resize(layout.data_offset - layout.header_offset);
+  headers.primary.resize(layout.primary_bytes);
+  ACCRETE_CHECK(read_text(row.prefix, layout.header_offset,
+                          std::as_writable_bytes(std::span(headers.image))));
+  ACCRETE_CHECK(read_text(row.prefix, 0, std::as_writable_bytes(std::span(headers.primary))));
+  return headers;
 }
 
-Result<std::string> CubeOnDisk::frame_suffix(const FrameRow& row) const {
-  return heap_->read(row.suffix);
+Status CubeOnDisk::read_text(const HeapRef& text, std::uint64_t offset,
+                             std::span<std::byte> target) const {
+  return heap_->read_part(text, offset, target);
 }
 
-Result<FrameRuns> CubeOnDisk::runs_of(const FrameRow& row) const {
+Result<FrameRuns> CubeOnDisk::frame_runs(const FrameRow& row) const {
   ACCRETE_TRY(const std::string text, heap_->read(row.runs));
-  return frame_runs(row, as_bytes(text));
+  return accrete::frame_runs(row, as_bytes(text));
 }
 
 Result<View> CubeOnDisk::frame_view(const FrameRow& row) const {
-  ACCRETE_TRY(const FrameRuns runs, runs_of(row));
+  ACCRETE_TRY(const FrameRuns runs, frame_runs(row));
   return accrete::frame_view(row, runs);
 }
 
 std::vector<std::string> CubeOnDisk::frame_cards(const FrameRow& row) const {
-  const auto prefix = heap_->read(row.prefix);
-  if (!prefix.ok()) return {};
-  return format(row.layout.format).cards(as_bytes(*prefix), row.layout);
+  const auto headers = frame_headers(row);
+  if (!headers.ok()) return {};
+  return format(row.layout.format).cards(headers->image);
+}
+
+std::shared_ptr<const CommonCards> CubeOnDisk::common_cards() {
+  {
+    MutexLock lock(publish_lock_);
+    if (common_ != nullptr) return common_;
+  }
+  MutexLock lock(commit_lock_);
+  const std::shared_ptr<const Snapshot> now = snapshot();
+  // Live frames in order of place, from [begin, end) of all.
+  const auto live_among = [&now](std::size_t begin, std::size_t end) {
+    std::vector<FrameId> live;
+    now->places.for_range(begin, end, [&](const Snapshot::Place& place) {
+      if (!place.removed) live.push_back(place.id);
+    });
+    return live;
+  };
+  const std::size_t all = now->places.size();
+  if (!fact_counts_) {
+    fact_counts_.emplace();
+    for (const FrameId id : live_among(0, all))
+      if (const auto row = now->frames.find(id))
+        fact_counts_->add(facts_of(frame_cards(*row), *row));
+  }
+  std::vector<FrameId> live;
+  for (std::size_t at = 0; at < all && live.empty(); ++at) live = live_among(at, at + 1);
+  if (live.empty()) return nullptr;
+  const auto first = now->frames.find(live.front());
+  if (!first) return nullptr;
+  auto common = std::make_shared<const CommonCards>(
+      accrete::common_cards(*fact_counts_, frame_cards(*first), *first));
+  MutexLock publishing(publish_lock_);
+  return common_ = std::move(common);
+}
+
+void CubeOnDisk::count_facts(const Snapshot& before, const FrameRow& row) {
+  const auto old = before.frames.find(row.id);
+  const bool was_live = old && old->state == FrameState::live;
+  const bool is_live = row.state == FrameState::live;
+  if (was_live == is_live && (!is_live || old->prefix == row.prefix)) return;
+  {
+    MutexLock lock(publish_lock_);
+    common_.reset();
+  }
+  if (!fact_counts_) return;
+  if (was_live) fact_counts_->remove(facts_of(frame_cards(*old), *old));
+  if (is_live) fact_counts_->add(facts_of(frame_cards(row), row));
 }
 
 Result<Pinned> CubeOnDisk::show_removed(const Pinned& pinned, const FrameRow& row) const {
-  ACCRETE_TRY(const FrameRuns runs, runs_of(row));
+  ACCRETE_TRY(const FrameRuns runs, frame_runs(row));
   auto shown = std::make_unique<Snapshot>(*pinned.snapshot);
   Status status;
   for_boxes_of(pinned->boxes, row, runs,
@@ -180,14 +240,14 @@ Status CubeOnDisk::set_frame_attributes(FrameId id, std::optional<std::int64_t> 
 const CubeCoverage& CubeOnDisk::coverage() {
   if (!coverage_)
     coverage_ = CubeCoverage::of(*snapshot(), [this](const FrameRow& row) {
-      auto runs = runs_of(row);
+      auto runs = frame_runs(row);
       return runs.ok() ? std::move(runs).value() : FrameRuns(row.extent.size());
     });
   return *coverage_;
 }
 
 Status CubeOnDisk::take_out(Draft& draft, FrameRow row, FrameState to, const CubeCoverage& after) {
-  ACCRETE_TRY(const FrameRuns runs, runs_of(row));
+  ACCRETE_TRY(const FrameRuns runs, frame_runs(row));
   for (std::size_t a = 0; a < runs.size(); ++a)
     for (const Run& run : runs[a])
       for (const Run& unshown : after.live[a].uncovered(run)) {
@@ -216,7 +276,7 @@ Status CubeOnDisk::take_out(Draft& draft, FrameRow row, FrameState to, const Cub
         });
       });
   if (to == FrameState::gone)
-    for (const HeapRef& text : {row.prefix, row.suffix, row.runs, row.sums})
+    for (const HeapRef& text : row.texts())
       if (text.length > 0) draft.freed.texts.push_back(text);
   row.state = to;
   draft.put(row);
@@ -224,7 +284,7 @@ Status CubeOnDisk::take_out(Draft& draft, FrameRow row, FrameState to, const Cub
 }
 
 Status CubeOnDisk::bring_back(Draft& draft, FrameRow row) {
-  ACCRETE_TRY(const FrameRuns runs, runs_of(row));
+  ACCRETE_TRY(const FrameRuns runs, frame_runs(row));
   const CubeCoverage& before = coverage();
   for (std::size_t a = 0; a < runs.size(); ++a)
     for (const Run& run : runs[a])
@@ -247,7 +307,10 @@ void CubeOnDisk::undefine_if_empty() {
   const std::shared_ptr<const Snapshot> now = snapshot();
   if (!now->definition.defined || !now->places.empty() || growth_->holding() || read_only_) return;
   Draft draft(*now);
-  draft.define(undefined_by(now->definition.settings));
+  Settings settings = now->definition.settings;
+  settings.header_first = settings.header_last = {};
+  settings.header_extent = {};
+  draft.define(undefined_by(settings));
   now->boxes.for_all([&](const Box& box) {
     draft.remove_box(box.id);
     draft.freed.given_back.push_back({box.file_offset, box.byte_length()});
@@ -280,7 +343,7 @@ Status CubeOnDisk::remove_frame(std::string_view name, std::string_view to) {
   if (name != to && frame_named(to)) return name_in_use(to);
   const std::optional<std::uint64_t> place =
       snapshot()->axes[row->grow_axis].logical(row->first[row->grow_axis]);
-  ACCRETE_TRY(const FrameRuns runs, runs_of(*row));
+  ACCRETE_TRY(const FrameRuns runs, frame_runs(*row));
   ACCRETE_CHECK(change([&](Draft& draft) REQUIRES(commit_lock_) -> Status {
     if (name != to) ACCRETE_CHECK(rename_in(draft, *row, to));
     return take_out(draft, *row, FrameState::removed,
@@ -311,7 +374,7 @@ Status CubeOnDisk::discard_frame(std::string_view name) {
   MutexLock lock(commit_lock_);
   const std::optional<FrameRow> row = frame_named(name);
   if (!row || row->state != FrameState::removed) return no_such_frame(name);
-  ACCRETE_TRY(const FrameRuns runs, runs_of(*row));
+  ACCRETE_TRY(const FrameRuns runs, frame_runs(*row));
   ACCRETE_CHECK(change([&](Draft& draft) REQUIRES(commit_lock_) {
     return take_out(draft, *row, FrameState::gone,
                     coverage().moved(runs, FrameState::removed, FrameState::gone));
@@ -344,7 +407,7 @@ Status CubeOnDisk::rename_frame(std::string_view from, std::string_view to) {
     ACCRETE_CHECK(rename_in(draft, *row, to));
     draft.put(*row);
     if (!replaced) return {};
-    ACCRETE_TRY(const FrameRuns runs, runs_of(*replaced));
+    ACCRETE_TRY(const FrameRuns runs, frame_runs(*replaced));
     return take_out(draft, *replaced, FrameState::gone,
                     coverage().moved(runs, replaced->state, FrameState::gone));
   }));
@@ -361,11 +424,11 @@ Result<std::string> CubeOnDisk::key_of(FrameId id) {
   const auto row = now->frames.find(id);
   if (!row) return no_such_frame(std::to_string(id));
   const std::string& order = now->definition.settings.order;
-  std::string prefix;
+  Headers headers;
   if (order != "name") {
-    ACCRETE_TRY(prefix, frame_prefix(*row));
+    ACCRETE_TRY(headers, frame_headers(*row));
   }
-  ACCRETE_TRY(std::string key, sort_key(order, frame_name(*row), prefix, row->layout));
+  ACCRETE_TRY(std::string key, sort_key(order, frame_name(*row), headers, row->layout.format));
   return keys_.emplace(id, std::move(key)).first->second;
 }
 
@@ -400,7 +463,8 @@ Status CubeOnDisk::rename_in(Draft& draft, FrameRow& row, std::string_view name)
   row.name_hash = checksum(as_bytes(name));
   const Definition& d = draft.base().definition;
   if (d.settings.order != "name") return {};
-  ACCRETE_TRY(const std::string key, sort_key(d.settings.order, name, "", row.layout));
+  ACCRETE_TRY(const std::string key,
+              sort_key(d.settings.order, name, Headers{}, row.layout.format));
   return resort_in(draft, row, key);
 }
 
@@ -437,9 +501,9 @@ Status CubeOnDisk::sort_all(Draft& draft, const Definition& definition) {
     if (place.axis != axis || !status.ok()) return;
     const auto row = now.frames.find(place.id);
     if (!row) return;
-    const auto prefix = order == "name" ? Result<std::string>(std::string()) : frame_prefix(*row);
-    const auto key = prefix.ok() ? sort_key(order, frame_name(*row), *prefix, row->layout)
-                                 : Result<std::string>(prefix.error());
+    const auto headers = order == "name" ? Result<Headers>(Headers{}) : frame_headers(*row);
+    const auto key = headers.ok() ? sort_key(order, frame_name(*row), *headers, row->layout.format)
+                                  : Result<std::string>(headers.error());
     if (key.ok())
       frames.push_back({*key, place.id, grown_run(*row)});
     else

@@ -43,9 +43,8 @@ std::uint64_t LiveGenerations::oldest() const {
   return generations_.empty() ? ~std::uint64_t{0} : *generations_.begin();
 }
 
-CubeOnDisk::CubeOnDisk(PosixFile directory, std::string name, const Limits& limits,
-                       SyncQueue& syncs)
-    : directory_(std::move(directory)), limits_(limits), syncs_(syncs), name_(std::move(name)) {}
+CubeOnDisk::CubeOnDisk(PosixFile directory, std::string name, const Limits& limits, CubeHost& host)
+    : directory_(std::move(directory)), limits_(limits), host_(host), name_(std::move(name)) {}
 
 CubeOnDisk::~CubeOnDisk() = default;
 
@@ -127,7 +126,7 @@ Status CubeOnDisk::publish(Draft draft) {
     const auto old = before->frames.find(row.id);
     const FrameState from = old ? old->state : FrameState::gone;
     if (!coverage_ || from == row.state) continue;
-    if (const auto runs = runs_of(row); runs.ok())
+    if (const auto runs = frame_runs(row); runs.ok())
       coverage_ = coverage_->moved(*runs, from, row.state);
     else
       coverage_.reset();
@@ -147,6 +146,7 @@ Status CubeOnDisk::publish(Draft draft) {
   set_snapshot(next);
   for (const FrameRow& row : delta.frames)
     if (const auto old = before->frames.find(row.id)) drop_name(*old, row);
+  for (const FrameRow& row : delta.frames) count_facts(*before, row);
   return {};
 }
 
@@ -164,7 +164,7 @@ Status CubeOnDisk::read(const Pinned& pinned, const View& view, Interval range, 
 // ---- Durability ----
 
 void CubeOnDisk::sync(SyncDone done) {
-  syncs_.request(shared_from_this(), std::move(done));
+  host_.request_sync(shared_from_this(), std::move(done));
 }
 
 bool CubeOnDisk::is_dirty() const {

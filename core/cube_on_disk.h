@@ -19,6 +19,7 @@
 #include "core/history.h"
 #include "core/journal.h"
 #include "core/mutex.h"
+#include "core/unpacker.h"
 
 namespace accrete {
 
@@ -34,11 +35,13 @@ class LiveGenerations {
   std::multiset<std::uint64_t> generations_ GUARDED_BY(mutex_);
 };
 
-// Who performs syncs for cubes (the store's thread).
-class SyncQueue {
+// What cubes have of their store.
+class CubeHost {
  public:
-  virtual ~SyncQueue() = default;
-  virtual void request(std::shared_ptr<class CubeOnDisk> cube, SyncDone done) = 0;
+  virtual ~CubeHost() = default;
+  // A sync, on the store's thread.
+  virtual void request_sync(std::shared_ptr<class CubeOnDisk> cube, SyncDone done) = 0;
+  virtual Unpacker& unpacker() = 0;
 };
 
 class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOnDisk> {
@@ -47,7 +50,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   static Status make(const PosixFile& directory, std::uint64_t uid);
   // Opens and recovers. A cube that is damaged before its last mark opens read-only.
   static Result<std::shared_ptr<CubeOnDisk>> open(PosixFile directory, std::string name,
-                                                  const Limits& limits, SyncQueue& syncs);
+                                                  const Limits& limits, CubeHost& host);
   ~CubeOnDisk() override;
 
   // ---- Cube ----
@@ -58,11 +61,14 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::optional<FrameId> find_frame(std::string_view name) const override;
   std::optional<FrameId> find_removed(std::string_view name) const override;
   std::string frame_name(const FrameRow& row) const override;
-  Result<std::string> frame_prefix(const FrameRow& row) const override;
-  Result<std::string> frame_suffix(const FrameRow& row) const override;
+  Result<Headers> frame_headers(const FrameRow& row) const override;
+  Status read_text(const HeapRef& text, std::uint64_t offset,
+                   std::span<std::byte> target) const override;
   Result<View> frame_view(const FrameRow& row) const override;
+  Result<FrameRuns> frame_runs(const FrameRow& row) const override;
   Result<Pinned> show_removed(const Pinned& pinned, const FrameRow& row) const override;
   std::vector<std::string> frame_cards(const FrameRow& row) const override;
+  std::shared_ptr<const CommonCards> common_cards() override EXCLUDES(commit_lock_);
   Status set_frame_attributes(FrameId id, std::optional<std::int64_t> mtime_ns,
                               std::optional<std::uint32_t> mode, std::optional<std::uint32_t> uid,
                               std::optional<std::uint32_t> gid) override;
@@ -71,7 +77,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Status restore_frame(std::string_view name, std::string_view to) override;
   Status discard_frame(std::string_view name) override;
   Result<std::string> property(std::string_view name) const override;
-  Status set_property(std::string_view name, std::string_view text) override;
+  using Cube::set_property;
+  Status set_property(std::string_view name, std::string_view text, bool append) override;
   Status read(const Pinned& pinned, const View& view, Interval range, std::byte* target,
               Coding coding) const override;
   void record(const Event& event) override { history_->record(event); }
@@ -102,6 +109,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   // ---- For an ingest ----
   Mutex& commit_lock() const ACCRETE_TS(lock_returned(commit_lock_)) { return commit_lock_; }
   const Limits& limits() const { return limits_; }
+  Unpacker& unpacker() { return host_.unpacker(); }
   BrickFile& bricks() { return *bricks_; }
   const PosixFile& directory() const { return directory_; }
   std::shared_ptr<const Snapshot> snapshot() const;
@@ -112,7 +120,6 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Status change(const std::function<Status(Draft&)>& body) REQUIRES(commit_lock_);
   // A live or removed frame.
   std::optional<FrameRow> frame_named(std::string_view name) const;
-  Result<FrameRuns> runs_of(const FrameRow& row) const;
   // Which frames cover what; made on first use.
   const CubeCoverage& coverage() REQUIRES(commit_lock_);
   // Takes a frame's elements and indexes out of the cube, or brings those of a removed one back.
@@ -140,10 +147,12 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   void ingest_ends() { --ingests_; }
 
  private:
-  CubeOnDisk(PosixFile directory, std::string name, const Limits& limits, SyncQueue& syncs);
+  CubeOnDisk(PosixFile directory, std::string name, const Limits& limits, CubeHost& host);
   Status recover() EXCLUDES(commit_lock_, sync_lock_);
 
   Status publish(Draft draft) REQUIRES(commit_lock_);
+  // Keeps up what the frames have in common.
+  void count_facts(const Snapshot& before, const FrameRow& row) REQUIRES(commit_lock_);
   void set_snapshot(std::shared_ptr<const Snapshot> snapshot);
   void index_names(const Snapshot& snapshot) EXCLUDES(names_lock_);
   void add_name(const FrameRow& row) EXCLUDES(names_lock_);
@@ -169,7 +178,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
 
   const PosixFile directory_;
   const Limits limits_;
-  SyncQueue& syncs_;
+  CubeHost& host_;
   CheckpointFacts facts_;
   std::unique_ptr<BrickFile> bricks_;
   std::unique_ptr<HeapFile> heap_;
@@ -194,7 +203,11 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::uint64_t checkpoint_generation_ GUARDED_BY(sync_lock_) = 0;
   std::uint64_t checkpoint_bytes_ GUARDED_BY(sync_lock_) = 0;
 
+  std::optional<FactCounts> fact_counts_
+      GUARDED_BY(commit_lock_);  // of live frames, once asked for
+
   mutable Mutex publish_lock_;
+  std::shared_ptr<const CommonCards> common_ GUARDED_BY(publish_lock_);  // nothing: not known now
   std::shared_ptr<const Snapshot> snapshot_ GUARDED_BY(publish_lock_);
   std::string name_ GUARDED_BY(publish_lock_);
 

@@ -1,6 +1,7 @@
 #include "core/definition.h"
 
 #include <algorithm>
+#include <charconv>
 
 namespace accrete {
 
@@ -21,12 +22,6 @@ Shape natural_shape(const FrameLayout& layout) {
   Shape natural = layout.shape;
   if (layout.fortran_order) std::reverse(natural.begin(), natural.end());
   return natural;
-}
-
-Status check_type(DType cube, DType frame) {
-  if (cube == frame) return {};
-  return refuse("the frame's elements are " + std::string(name_of(frame)) + ", the cube's are " +
-                std::string(name_of(cube)) + " (meta/dtype)");
 }
 
 }  // namespace
@@ -61,9 +56,10 @@ Definition undefined_by(const Settings& settings) {
 Result<Definition> define_by(const Settings& settings, const FrameLayout& layout) {
   Definition d = undefined_by(settings);
   d.defined = true;
-  if (const auto type = dtype_from_name(settings.dtype))
-    ACCRETE_CHECK(check_type(*type, layout.coding.type));
-  d.coding = layout.coding;
+  // Elements that come as they are stay so; others are stored as their format has them.
+  const DType type = dtype_from_name(settings.dtype).value_or(layout.value_type());
+  const bool is_same = !layout.scaling && type == layout.coding.type;
+  d.coding = is_same ? layout.coding : format(layout.format).coding(type);
   const std::size_t rank = layout.shape.size();
   if (d.letters.empty()) {
     d.rank = rank <= 2 ? rank + 1 : rank;
@@ -97,7 +93,6 @@ Status check_ragged(const Definition& definition, const Shape& cube, const Shape
 }
 
 Result<Shape> fit(const Definition& definition, const FrameLayout& layout) {
-  ACCRETE_CHECK(check_type(definition.coding.type, layout.coding.type));
   const Shape natural = natural_shape(layout);
   const std::size_t significant = significant_rank(natural);
   if (significant > definition.rank)
@@ -107,6 +102,38 @@ Result<Shape> fit(const Definition& definition, const FrameLayout& layout) {
   for (std::size_t a = 0; a < definition.rank; ++a)
     extent.push_back(a < natural.size() ? natural[a] : 1);
   return extent;
+}
+
+ImageChoice image_choice(const Settings& settings) {
+  ImageChoice choice;
+  const std::string_view text = settings.hdu;
+  const std::size_t comma = text.rfind(',');
+  const auto number = [](std::string_view digits, int& value) {
+    const char* const end = digits.data() + digits.size();
+    const auto [last, error] = std::from_chars(digits.data(), end, value);
+    return !digits.empty() && error == std::errc() && last == end;
+  };
+  if (number(text, choice.hdu)) return choice;
+  choice.hdu = -1;
+  choice.name = text;
+  if (comma != std::string_view::npos && number(text.substr(comma + 1), choice.version))
+    choice.name = text.substr(0, comma);
+  return choice;
+}
+
+Result<std::string> parse_hdu(std::string_view text) {
+  const bool is_printable =
+      std::all_of(text.begin(), text.end(), [](char c) { return ' ' <= c && c <= '~'; });
+  if (text.empty() || text.size() > 68 || !is_printable || text.starts_with('-'))
+    return refuse(
+        "hdu takes first, a number (0 is the primary HDU), or an EXTNAME, as in SCI or SCI,2");
+  if (text == "first") return std::string();
+  if (text.find_first_not_of("0123456789") == std::string_view::npos && text.size() > 6)
+    return refuse("the FITS file would have to have more than a million HDUs");
+  std::string hdu(text);
+  for (char& c : hdu)
+    if ('a' <= c && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  return hdu;
 }
 
 Result<std::string> parse_letters(std::string_view text) {

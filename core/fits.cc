@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
-#include "core/bytes.h"
 #include "core/fits_card.h"
+#include "core/fits_checksum.h"
 #include "core/fits_header.h"
 
 namespace accrete {
@@ -28,8 +28,6 @@ std::string name_of_hdu(int index) {
 // The HDU as a frame, or why it cannot be one.
 Result<FrameLayout> layout_of(const FitsHdu& hdu, int index) {
   const std::string name = name_of_hdu(index);
-  if (hdu.tile_compressed)
-    return bad(name + " is a tile-compressed image, which is not supported yet");
   if (hdu.groups) return bad(name + " holds random groups, not an image");
   if (!hdu.is_image())
     return bad(name + (hdu.naxis == 0 ? " has no data (NAXIS = 0)"
@@ -43,7 +41,9 @@ Result<FrameLayout> layout_of(const FitsHdu& hdu, int index) {
                std::to_string(hdu.gcount) + ", but those of an image are 0 and 1");
   FrameLayout layout;
   layout.format = FormatId::fits;
-  ACCRETE_TRY(layout.coding, fits_coding_of(hdu));
+  ACCRETE_TRY(const FitsElements elements, fits_elements_of(hdu));
+  layout.coding = elements.coding;
+  layout.scaling = elements.scaling;
   layout.shape = hdu.shape;
   layout.data_offset = hdu.data_offset;
   layout.data_bytes = hdu.data_bytes;
@@ -52,13 +52,17 @@ Result<FrameLayout> layout_of(const FitsHdu& hdu, int index) {
   return layout;
 }
 
-bool is_structural(std::string_view card) {
-  static constexpr std::string_view keywords[] = {
-      "SIMPLE", "XTENSION", "BITPIX", "NAXIS",   "EXTEND",   "PCOUNT",  "GCOUNT",
-      "GROUPS", "BSCALE",   "BZERO",  "INHERIT", "CHECKSUM", "DATASUM", "END"};
-  return std::find(std::begin(keywords), std::end(keywords), keyword_of(card)) !=
-             std::end(keywords) ||
-         is_indexed_keyword(card, "NAXIS");
+bool is_chosen(const FitsHdu& hdu, int index, const ImageChoice& choice) {
+  if (choice.hdu >= 0) return index == choice.hdu;
+  if (choice.name.empty()) return hdu.is_image() || hdu.tile_compressed;
+  return hdu.extname == choice.name && (choice.version == 0 || hdu.extver == choice.version);
+}
+
+std::string none_of(const ImageChoice& choice) {
+  if (choice.hdu >= 0) return "the FITS file has no HDU " + std::to_string(choice.hdu);
+  if (choice.name.empty()) return "the FITS file has no image";
+  return "the FITS file has no HDU named '" + choice.name + "'" +
+         (choice.version == 0 ? "" : " with EXTVER = " + std::to_string(choice.version));
 }
 
 // What BZERO the unsigned types and signed bytes need; nothing for the others.
@@ -84,52 +88,77 @@ class Fits final : public Format {
 
   Result<Look> look(std::span<const std::byte> head, bool at_end,
                     const ImageChoice& choice) const override {
-    const std::string_view text = text_of(head).substr(0, max_header);
+    const std::string_view text = text_of(head);
     const auto need_more_or = [at_end](const std::string& sentence) -> Result<Look> {
       if (at_end) return bad(sentence);
       return Look{Look::Kind::need_more, {}};
     };
-    const std::string none = choice.first_image
-                                 ? "the FITS file has no image"
-                                 : "the FITS file has no HDU " + std::to_string(choice.hdu);
     std::uint64_t start = 0;
+    std::uint64_t primary_bytes = 0;
     for (int index = 0;; ++index) {
       if (start > text.size())
         return need_more_or("the FITS file ends in the data of " + name_of_hdu(index - 1));
-      const std::optional<bool> starts = starts_fits_hdu(text.substr(start), index == 0);
+      const std::string_view rest = text.substr(start);
+      const std::optional<bool> starts = starts_fits_hdu(rest, index == 0);
       if (index == 0 && (starts == false || text.empty() || (at_end && !starts))) return Look{};
-      if (starts == false) return bad(none);
-      if (!starts) return need_more_or(none);
+      if (starts == false) return bad(none_of(choice));
+      if (!starts) return need_more_or(none_of(choice));
 
-      ACCRETE_TRY(const std::optional<FitsHdu> hdu, read_fits_header(text, start));
-      if (!hdu && text.size() < max_header)
+      ACCRETE_TRY(const std::optional<FitsHdu> hdu,
+                  read_fits_header(rest.substr(0, max_header), start));
+      if (!hdu && rest.size() < max_header)
         return need_more_or("the FITS file ends in the header of " + name_of_hdu(index));
       if (!hdu) return bad("the header of " + name_of_hdu(index) + " does not end within 16 MiB");
-      if (choice.first_image ? hdu->is_image() || hdu->tile_compressed : index == choice.hdu) {
-        ACCRETE_TRY(const FrameLayout layout, layout_of(*hdu, index));
+      if (is_chosen(*hdu, index, choice)) {
+        if (hdu->tile_compressed) return Look{Look::Kind::packed, {}, Packing::tiles, index};
+        ACCRETE_TRY(FrameLayout layout, layout_of(*hdu, index));
+        layout.header_offset = start;
+        layout.primary_bytes = primary_bytes;
         return Look{Look::Kind::layout, layout};
       }
-      if (hdu->next > max_header - fits_block)
-        return bad("no image begins within the first 16 MiB of the FITS file");
+      if (index == 0) primary_bytes = hdu->data_offset;
       start = hdu->next;
     }
   }
 
-  std::vector<std::string> cards(std::span<const std::byte> prefix,
-                                 const FrameLayout& layout) const override {
-    const std::string_view text = text_of(prefix).substr(0, layout.data_offset);
+  std::vector<std::string> cards(std::string_view header) const override {
     std::vector<std::string> cards;
-    if (const auto header = header_of_image(text, layout)) collect_cards(*header, cards);
+    std::size_t kept = 0;    // without trailing blank cards
+    bool continues = false;  // the card before was taken, and may go on
+    for (; header.size() >= card_length; header.remove_prefix(card_length)) {
+      const std::string_view card = header.substr(0, card_length);
+      if (keyword_of(card) == "END") break;
+      const bool is_continuation = keyword_of(card) == "CONTINUE";
+      if (is_continuation ? !continues : is_structural_card(card)) {
+        continues = false;
+        continue;
+      }
+      if (!is_continuation || cards.empty()) cards.emplace_back();
+      continues = true;
+      std::string& text = cards.back();
+      text += card;
+      // Views are valid FITS even where a frame is not quite.
+      std::replace_if(
+          text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+      if (card.find_first_not_of(' ') != std::string_view::npos) kept = cards.size();
+    }
+    cards.resize(kept);
     return cards;
   }
 
-  std::optional<std::string> find_card(std::span<const std::byte> prefix, const FrameLayout& layout,
+  std::optional<std::string> find_card(const Headers& headers,
                                        std::string_view keyword) const override {
-    const std::string_view text = as_text(prefix);
-    const auto header = header_of_image(text, layout);
-    if (!header) return std::nullopt;
-    if (const auto card = card_in(*header, keyword)) return card;
-    return card_in(text, keyword);
+    if (auto card = card_in(headers.image, keyword)) return card;
+    return card_in(headers.primary, keyword);
+  }
+
+  bool says_sums(std::string_view header) const override {
+    return card_in(header, "CHECKSUM") || card_in(header, "DATASUM");
+  }
+
+  Status check_sums(std::string_view header, std::uint32_t data_sum) const override {
+    return check_fits_sums(header, card_in(header, "DATASUM"), card_in(header, "CHECKSUM"),
+                           data_sum);
   }
 
   bool can_show(DType, std::size_t rank) const override { return rank >= 1 && rank <= max_rank; }
@@ -154,7 +183,7 @@ class Fits final : public Format {
       header += make_card("BZERO", bzero, "offset of " + std::string(name_of(facts.type)));
     }
     for (const std::string& card : facts.cards) {
-      assert(card.size() == card_length);
+      assert(card.size() % card_length == 0);
       header += card;
     }
     // Blank cards, then END as the last card of a block.
@@ -171,41 +200,17 @@ class Fits final : public Format {
   bool can_extend() const override { return false; }
 
  private:
-  // From the header of the HDU whose data begin behind the prefix on.
-  static std::optional<std::string_view> header_of_image(std::string_view text,
-                                                         const FrameLayout& layout) {
-    for (std::uint64_t start = 0; start < text.size();) {
-      const auto hdu = read_fits_header(text, start);
-      if (!hdu.ok() || !hdu.value()) return std::nullopt;
-      if (hdu.value()->data_offset == layout.data_offset) return text.substr(start);
-      start = hdu.value()->next;
-    }
-    return std::nullopt;
-  }
-
   static std::optional<std::string> card_in(std::string_view header, std::string_view keyword) {
     for (; header.size() >= card_length; header.remove_prefix(card_length)) {
-      const std::string_view card = header.substr(0, card_length);
-      if (keyword_of(card) == "END") break;
-      if (keyword_of(card) == keyword) return std::string(card);
+      if (keyword_of(header) == "END") break;
+      if (keyword_of(header) != keyword) continue;
+      std::size_t length = card_length;
+      while (header.size() >= length + card_length &&
+             keyword_of(header.substr(length)) == "CONTINUE")
+        length += card_length;
+      return std::string(header.substr(0, length));
     }
     return std::nullopt;
-  }
-
-  // Those of the header at the begin of `header` that are worth carrying along.
-  static void collect_cards(std::string_view header, std::vector<std::string>& cards) {
-    std::size_t kept = 0;  // without trailing blank cards
-    for (; header.size() >= card_length; header.remove_prefix(card_length)) {
-      const std::string_view card = header.substr(0, card_length);
-      if (keyword_of(card) == "END") break;
-      if (is_structural(card)) continue;
-      // Views are valid FITS even where a frame is not quite.
-      std::string& text = cards.emplace_back(card);
-      std::replace_if(
-          text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-      if (card.find_first_not_of(' ') != std::string_view::npos) kept = cards.size();
-    }
-    cards.resize(kept);
   }
 };
 

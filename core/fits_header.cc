@@ -1,7 +1,9 @@
 #include "core/fits_header.h"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <tuple>
@@ -158,6 +160,18 @@ class HeaderReader {
       hdu_.groups = first_empty_ && logical_of(card) == true;
     } else if (keyword == "ZIMAGE" && !primary_) {
       hdu_.tile_compressed = logical_of(card) == true;
+    } else if (keyword == "BLANK" && !std::exchange(blank_seen_, true)) {
+      hdu_.blank = integer_of(card);
+    } else if (keyword == "EXTNAME" && hdu_.extname.empty()) {
+      hdu_.extname = string_of(card).value_or("");
+      for (char& c : hdu_.extname)
+        if ('a' <= c && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+    } else if (keyword == "EXTVER") {
+      hdu_.extver = integer_of(card).value_or(1);
+    } else if (keyword == "CHECKSUM" && hdu_.checksum.empty()) {
+      hdu_.checksum = string_of(card).value_or("");
+    } else if (keyword == "DATASUM" && hdu_.datasum.empty()) {
+      hdu_.datasum = string_of(card).value_or("");
     }
     return {};
   }
@@ -169,19 +183,31 @@ class HeaderReader {
   bool first_empty_ = false;    // NAXIS1 = 0
   bool empty_ = false;          // another extent is 0
   bool bscale_seen_ = false, bzero_seen_ = false, pcount_seen_ = false, gcount_seen_ = false;
+  bool blank_seen_ = false;
 };
 
-// True when the text of a BSCALE or BZERO card is exactly `number` (65536.0, 6.5536E4 …).
+// True when the text of a BSCALE or BZERO card is exactly `number` (65536.0, 6.5536E4, 6.5536d4 …).
 bool is_exactly(std::string text, std::string_view number, DType type) {
-  std::replace(text.begin(), text.end(), 'D', 'E');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == 'D' || c == 'd'; }, 'E');
   const Result<Element> value = parse_element(text, type);
   return value.ok() && *value == *parse_element(number, type);
 }
 
+// The number of a BSCALE or BZERO card; Fortran's exponents are D or E.
+Result<double> finite(std::string_view keyword, std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == 'D' || c == 'd'; }, 'E');
+  const auto number = parse_element(text, DType::f64);
+  const double value = number.ok() ? std::bit_cast<double>(number->bytes) : NAN;
+  if (!std::isfinite(value))
+    return bad(std::string(keyword) + " = " + text + " is not a finite number");
+  return value;
+}
+
 }  // namespace
 
-Result<std::optional<FitsHdu>> read_fits_header(std::string_view text, std::uint64_t start) {
-  const std::string_view header = text.substr(start);
+Result<std::optional<FitsHdu>> read_fits_header(std::string_view header, std::uint64_t start) {
   HeaderReader reader(start == 0);
   for (std::size_t at = 0; header.size() - at >= card_length; at += card_length) {
     const std::string_view card = header.substr(at, card_length);
@@ -203,7 +229,7 @@ std::optional<bool> starts_fits_hdu(std::string_view text, bool primary) {
   return true;
 }
 
-Result<Coding> fits_coding_of(const FitsHdu& hdu) {
+Result<FitsElements> fits_elements_of(const FitsHdu& hdu) {
   struct Row {
     int bitpix;
     DType plain, offset;  // without an offset, and with BZERO = `bzero`
@@ -220,12 +246,22 @@ Result<Coding> fits_coding_of(const FitsHdu& hdu) {
   };
   const Row* const row = std::find_if(std::begin(rows), std::end(rows),
                                       [&](const Row& r) { return r.bitpix == hdu.bitpix; });
-  if (row != std::end(rows) && is_exactly(hdu.bscale, "1", DType::i64)) {
-    if (is_exactly(hdu.bzero, "0", DType::i64)) return fits_coding(row->plain);
-    if (is_exactly(hdu.bzero, row->bzero, row->bzero_type)) return fits_coding(row->offset);
+  const auto is_zero = [&](std::string_view zero, DType type) {
+    return is_exactly(hdu.bzero, zero, type);
+  };
+  if (is_exactly(hdu.bscale, "1", DType::i64)) {
+    if (is_zero(row->bzero, row->bzero_type) && row->offset != row->plain)
+      return FitsElements{fits_coding(row->offset), std::nullopt};
+    if (is_zero("0", DType::i64) && (!hdu.blank || is_float(row->plain)))
+      return FitsElements{fits_coding(row->plain), std::nullopt};
   }
-  return bad("scaled data (BSCALE = " + hdu.bscale + ", BZERO = " + hdu.bzero +
-             ") is not supported yet");
+  Scaling scaling;
+  ACCRETE_TRY(scaling.scale, finite("BSCALE", hdu.bscale));
+  ACCRETE_TRY(scaling.zero, finite("BZERO", hdu.bzero));
+  if (!is_float(row->plain)) scaling.blank = hdu.blank;
+  const bool is_narrow = size_of(row->plain) <= 2 || row->plain == DType::f32;
+  scaling.physical = is_narrow ? DType::f32 : DType::f64;
+  return FitsElements{fits_coding(row->plain), scaling};
 }
 
 }  // namespace accrete

@@ -8,9 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/dtype.h"
-#include "core/result.h"
-#include "core/shape.h"
+#include "core/format.h"
 
 namespace accrete {
 
@@ -26,6 +24,10 @@ struct FitsHdu {
   std::uint64_t gcount = 1;
   std::string bscale = "1";  // as the cards say
   std::string bzero = "0";
+  std::optional<std::int64_t> blank;  // where the card's value is an integer
+  std::string extname;                // without trailing spaces, in upper case
+  std::int64_t extver = 1;
+  std::string checksum, datasum;  // texts of the cards' strings; empty: none
   std::uint64_t data_offset = 0;  // from the file's begin
   std::uint64_t data_bytes = 0;   // without padding
   std::uint64_t next = 0;         // where the next HDU starts if there is one
@@ -35,17 +37,22 @@ struct FitsHdu {
   }
 };
 
-// Reads the header that starts at text[start]; the first HDU (start 0) must be a primary one, the
-// others extensions, told by `starts_hdu`. Nothing when the header goes on beyond `text`; EINVAL or
-// EFBIG as soon as a card makes the HDU impossible.
-Result<std::optional<FitsHdu>> read_fits_header(std::string_view text, std::uint64_t start);
+// Reads the header that begins with `header`, which lies at `start` of the file; the first HDU
+// (start 0) must be a primary one, the others extensions, told by `starts_hdu`. Nothing when the
+// header goes on beyond these bytes; EINVAL or EFBIG as soon as a card makes the HDU impossible.
+Result<std::optional<FitsHdu>> read_fits_header(std::string_view header, std::uint64_t start);
 
 // True or false when the bytes are, or are not, the begin of an HDU; nothing when there are too few
 // of them to tell. Between the last HDU and the end of a file anything may lie.
 std::optional<bool> starts_fits_hdu(std::string_view text, bool primary);
 
-// Type and coding of an image's elements by BITPIX, BSCALE and BZERO; EINVAL when the elements are
-// scaled otherwise than by the conventions for unsigned integers and signed bytes.
-Result<Coding> fits_coding_of(const FitsHdu& hdu);
+// What an image's elements are by BITPIX, BSCALE, BZERO and BLANK. Without scaling where they are
+// the values themselves, or those of unsigned integers and signed bytes by the BZERO convention
+// (whose BLANK is ignored, as by astropy). EINVAL when BSCALE or BZERO is no finite number.
+struct FitsElements {
+  Coding coding;
+  std::optional<Scaling> scaling;
+};
+Result<FitsElements> fits_elements_of(const FitsHdu& hdu);
 
 }  // namespace accrete

@@ -9,14 +9,38 @@
 
 namespace accrete {
 
-std::optional<std::string> Format::find_card(std::span<const std::byte>, const FrameLayout&,
-                                             std::string_view) const {
+std::vector<std::string> Format::cards(std::string_view) const {
+  return {};
+}
+
+std::optional<std::string> Format::find_card(const Headers&, std::string_view) const {
   return std::nullopt;
+}
+
+bool Format::says_sums(std::string_view) const {
+  return false;
+}
+
+Status Format::check_sums(std::string_view, std::uint32_t) const {
+  return {};
 }
 
 void Format::print(const std::byte* elements, std::size_t n, DType type, char* target) const {
   recode(reinterpret_cast<std::byte*>(target), elements, n, native(type), coding(type));
 }
+
+namespace {
+
+// RFC 1952, 2.3.1. Nothing: too few bytes to tell.
+std::optional<bool> starts_gzip(std::span<const std::byte> head) {
+  constexpr std::byte magic[] = {std::byte{0x1f}, std::byte{0x8b}, std::byte{8}};
+  const std::size_t known = std::min(head.size(), std::size(magic));
+  if (!std::equal(magic, magic + known, head.begin())) return false;
+  if (known < std::size(magic)) return std::nullopt;
+  return true;
+}
+
+}  // namespace
 
 std::span<const Format* const> all_formats() {
   static const Format* const formats[] = {&fits_format(), &npy_format(), &raw_format(),
@@ -46,11 +70,18 @@ const Format* format_by_extension(std::string_view extension) {
 
 Result<Format::Look> try_formats(std::span<const std::byte> head, bool at_end,
                                  const ImageChoice& choice) {
+  using Kind = Format::Look::Kind;
   Format::Look answer;
+  if (const std::optional<bool> gzip = starts_gzip(head); gzip != false) {
+    answer.kind = gzip ? Kind::packed : at_end ? Kind::not_mine : Kind::need_more;
+    if (gzip) return answer;
+  }
   for (const Format* candidate : all_formats()) {
     ACCRETE_TRY(const Format::Look look, candidate->look(head, at_end, choice));
-    if (look.kind == Format::Look::Kind::layout) return look;
-    if (look.kind == Format::Look::Kind::need_more) answer = look;
+    if (look.kind == Kind::need_more)
+      answer = look;
+    else if (look.kind != Kind::not_mine)
+      return look;
   }
   return answer;
 }
@@ -63,8 +94,6 @@ Result<Format::Look> look_at(std::span<const std::byte> head, bool at_end,
     if (at_end) return fail(std::errc::invalid_argument, "the file is empty");
     return Format::Look{Format::Look::Kind::need_more, {}};
   }
-  if (head.size() >= 2 && head[0] == std::byte{0x1f} && head[1] == std::byte{0x8b})
-    return fail(std::errc::invalid_argument, "gzip-compressed files are not supported yet");
   return fail(std::errc::invalid_argument, "not a FITS or NPY file");
 }
 

@@ -17,31 +17,59 @@ namespace accrete {
 // Values are part of the format at rest; never renumber.
 enum class FormatId : std::uint8_t { fits = 1, npy = 2, raw = 3, txt = 4 };
 
+// FITS: what the elements stand for when it is not their own value (FITS standard 4.0, 4.4.2.5).
+// value = zero + scale × element, in the arithmetic of `physical` as astropy has it: float32 where
+// the elements are integers of at most 16 bits or float32, else float64.
+struct Scaling {
+  DType physical = DType::f64;
+  double scale = 1;
+  double zero = 0;
+  std::optional<std::int64_t> blank;  // the integer that stands for no value
+
+  friend bool operator==(const Scaling&, const Scaling&) = default;
+};
+
 // What a frame's file says of itself: where its elements lie and what they are.
 struct FrameLayout {
   FormatId format = FormatId::raw;
-  Coding coding;
-  Shape shape;                    // fastest axis first
+  Coding coding;                   // of the elements as the file has them
+  std::optional<Scaling> scaling;  // nothing: they are the values
+  Shape shape;                     // fastest axis first
   bool fortran_order = false;     // NPY: the file's order is the reverse of C order; `shape` is the
                                   // file's own element order, fastest first, all the same
   std::uint64_t data_offset = 0;  // bytes before the elements (all headers, earlier HDUs)
   std::uint64_t data_bytes = 0;   // elements × size
   std::uint64_t least_bytes = 0;  // a file this long is complete (FITS may lack final padding)
   std::uint64_t full_bytes = 0;   // with final padding; a longer file has a tail (other HDUs)
+  std::uint64_t header_offset = 0;  // where the header of the image begins, which ends at the data
+  std::uint64_t primary_bytes = 0;  // length of the primary header; 0: it is that of the image
+
+  DType value_type() const { return scaling ? scaling->physical : coding.type; }
+};
+
+// The texts of a frame's file that describe its elements.
+struct Headers {
+  std::string image;
+  std::string primary;  // of the primary HDU; empty where that is the image
 };
 
 // Which image of a multi-image file is the frame; formats without such a notion ignore it.
 struct ImageChoice {
-  bool first_image = true;
-  int hdu = 0;  // when !first_image: 0 is the primary
+  // An HDU by number, 0 being the primary; -1: by name, or the first image when there is none.
+  int hdu = -1;
+  std::string name;  // EXTNAME, in upper case
+  int version = 0;   // EXTVER; 0: any
 };
+
+// How the image of a file is packed, so that a layout is found only in what it unpacks to.
+enum class Packing : std::uint8_t { gzip = 1, tiles = 2 };
 
 // What a view shows, for making its header.
 struct ViewFacts {
   DType type = DType::u8;
   Shape shape;                     // in view order, fastest first
-  std::vector<std::string> cards;  // FITS cards to carry along, 80 characters each, no
-                                   // structural ones, in order
+  std::vector<std::string> cards;  // FITS cards to carry along, each of 80 characters or, with its
+                                   // CONTINUE cards, more; no structural ones, in order
   std::string axis_letters;        // of the spanned axes in view order, "zx"
 };
 
@@ -68,26 +96,32 @@ class Format {
   // ---- Reading frames ----
   // Looks at the first bytes of a file that is not necessarily complete yet. Never reads beyond
   // `head`; `at_end`: these are all the bytes there will be, so the answer is not need_more.
-  // need_more: undecided, look again with more bytes; a layout is final, more bytes do not change
-  // it. The layout does not promise that the file is as long as it says. EINVAL (or EFBIG for
-  // extents that overflow) when it is this format but no valid frame, with the sentence for the
+  // need_more: undecided, look again with more bytes; other answers are final, more bytes do not
+  // change them. The layout does not promise that the file is as long as it says. EINVAL (or EFBIG
+  // for extents that overflow) when it is this format but no valid frame, with the sentence for the
   // user. Hostile input is bounded: no allocation beyond O(head.size()). A header that needs more
   // than max_header bytes is EINVAL.
   struct Look {
-    enum class Kind { need_more, not_mine, layout } kind = Kind::not_mine;
+    enum class Kind { need_more, not_mine, layout, packed } kind = Kind::not_mine;
     FrameLayout layout;
+    Packing packing = Packing::gzip;  // packed: how,
+    int hdu = 0;                      // and in which HDU
   };
   virtual Result<Look> look(std::span<const std::byte> head, bool at_end,
                             const ImageChoice& choice) const = 0;
-  // The cards of a frame's header worth carrying to its views, given the bytes before its elements:
-  // for FITS those of the image's HDU, without structural ones; else none.
-  virtual std::vector<std::string> cards(std::span<const std::byte> prefix,
-                                         const FrameLayout& layout) const = 0;
-  // The card of a keyword in the header of a frame's image, else in the primary one, given the
-  // bytes before its elements; nothing when there is none, or the format has no cards.
-  virtual std::optional<std::string> find_card(std::span<const std::byte> prefix,
-                                               const FrameLayout& layout,
+  // The cards of an image's header worth carrying to its views: for FITS all but structural ones; a
+  // card and the CONTINUE cards of its string are one element. Else none.
+  virtual std::vector<std::string> cards(std::string_view header) const;
+  // The card of a keyword in the header of the image, else in the primary one, with its CONTINUE
+  // cards; nothing when there is none, or the format has no cards.
+  virtual std::optional<std::string> find_card(const Headers& headers,
                                                std::string_view keyword) const;
+
+  // True when the header tells checksums of the file.
+  virtual bool says_sums(std::string_view header) const;
+  // EINVAL when they are not those of the header and of data whose sum this is, padding included
+  // (fits_checksum.h).
+  virtual Status check_sums(std::string_view header, std::uint32_t data_sum) const;
 
   // ---- Writing views ----
   // False when the format cannot show this type or rank.

@@ -4,7 +4,6 @@
 #include <bit>
 #include <cstdlib>
 
-#include "core/bytes.h"
 #include "core/definition.h"
 #include "core/fits_card.h"
 
@@ -81,12 +80,12 @@ void put_value(std::string& key, std::string_view card) {
 
 }  // namespace
 
-Result<std::string> sort_key(std::string_view order, std::string_view name, std::string_view prefix,
-                             const FrameLayout& layout) {
+Result<std::string> sort_key(std::string_view order, std::string_view name, const Headers& headers,
+                             FormatId id) {
   if (order == "name") return natural_key(name);
   std::string key;
   for (const std::string& keyword : words(order)) {
-    const auto card = format(layout.format).find_card(as_bytes(prefix), layout, keyword);
+    const auto card = format(id).find_card(headers, keyword);
     if (!card || value_of(*card).value_or("").empty())
       return fail(std::errc::invalid_argument, "the frame has no value for " + keyword +
                                                    ", by which the cube is sorted (meta/order)");
@@ -95,9 +94,8 @@ Result<std::string> sort_key(std::string_view order, std::string_view name, std:
   return key;
 }
 
-std::string keyword_text(std::string_view prefix, const FrameLayout& layout,
-                         std::string_view keyword) {
-  const auto card = format(layout.format).find_card(as_bytes(prefix), layout, keyword);
+std::string keyword_text(const Headers& headers, FormatId id, std::string_view keyword) {
+  const auto card = format(id).find_card(headers, keyword);
   if (!card) return {};
   if (const auto text = string_of(*card)) return *text;
   return std::string(value_of(*card).value_or(""));

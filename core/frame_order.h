@@ -21,14 +21,12 @@ namespace accrete {
 // A string whose bytes compare as the frames do. `order`: as in Settings, not empty. Names compare
 // with their numbers by value ("f9" before "f10"); keyword values as numbers where they are numbers
 // or logical values, else as text (so ISO dates by time), numbers before texts.
-// `prefix`: the file's bytes before its elements. EINVAL when a keyword is in neither the image's
-// header nor the primary one, or has no value.
-Result<std::string> sort_key(std::string_view order, std::string_view name, std::string_view prefix,
-                             const FrameLayout& layout);
+// EINVAL when a keyword is in neither the image's header nor the primary one, or has no value.
+Result<std::string> sort_key(std::string_view order, std::string_view name, const Headers& headers,
+                             FormatId format);
 
 // A keyword's value as text, a string without quotes; empty when there is none.
-std::string keyword_text(std::string_view prefix, const FrameLayout& layout,
-                         std::string_view keyword);
+std::string keyword_text(const Headers& headers, FormatId format, std::string_view keyword);
 
 // The position on the axis behind all frames whose key is not greater. `key_at`: the key of the
 // frame that brought a coordinate; nothing when it has none.

@@ -13,8 +13,8 @@ constexpr std::size_t copy_step = 1 << 20;
 
 Result<std::unique_ptr<HeapFile>> HeapFile::open(const PosixFile& directory, std::uint64_t end,
                                                  bool writable) {
-  ACCRETE_TRY(PosixFile file, PosixFile::open_at(directory, "heap",
-                                                 writable ? O_RDWR | O_CREAT : O_RDONLY, 0600));
+  ACCRETE_TRY(PosixFile file,
+              PosixFile::open_at(directory, "heap", writable ? O_RDWR | O_CREAT : O_RDONLY, 0600));
   ACCRETE_TRY(const std::uint64_t size, file.size());
   if (size < end) return fail(std::errc::io_error, "the heap file is shorter than its rows say");
   if (size > end && writable) ACCRETE_CHECK(file.truncate(end));
@@ -52,12 +52,40 @@ void HeapFile::rewind(std::uint64_t end) {
   end_ = end;
 }
 
-Result<std::string> HeapFile::read(const HeapRef& ref) const {
+Status HeapFile::check(const HeapRef& ref) const {
   if (ref.length > end_ || ref.offset > end_ - ref.length)
     return fail(std::errc::io_error, "a row points outside of the heap file");
+  return {};
+}
+
+Status HeapFile::read_part(const HeapRef& ref, std::uint64_t offset,
+                           std::span<std::byte> target) const {
+  ACCRETE_CHECK(check(ref));
+  if (offset > ref.length || target.size() > ref.length - offset)
+    return fail(std::errc::io_error, "a row's text is shorter than the row says");
+  ACCRETE_TRY(const std::size_t n, file_.read(ref.offset + offset, target));
+  if (n != target.size()) return fail(std::errc::io_error, "damaged heap file");
+  return {};
+}
+
+Status HeapFile::verify(const HeapRef& ref) const {
+  if (ref.length == 0) return {};
+  ACCRETE_CHECK(check(ref));
+  Checksummer sum;
+  std::string piece;
+  for (std::uint64_t done = 0; done < ref.length; done += piece.size()) {
+    piece.resize(std::min<std::uint64_t>(copy_step, ref.length - done));
+    ACCRETE_CHECK(read_part(ref, done, std::as_writable_bytes(std::span(piece))));
+    sum.add(as_bytes(piece));
+  }
+  if (sum.sum64() != ref.sum) return fail(std::errc::io_error, "damaged heap file");
+  return {};
+}
+
+Result<std::string> HeapFile::read(const HeapRef& ref) const {
+  ACCRETE_CHECK(check(ref));
   std::string text(ref.length, '\0');
-  ACCRETE_TRY(const std::size_t n,
-              file_.read(ref.offset, std::as_writable_bytes(std::span(text))));
+  ACCRETE_TRY(const std::size_t n, file_.read(ref.offset, std::as_writable_bytes(std::span(text))));
   if (n != ref.length || (n > 0 && checksum(as_bytes(text)) != ref.sum))
     return fail(std::errc::io_error, "damaged heap file");
   return text;

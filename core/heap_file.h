@@ -27,11 +27,16 @@ class HeapFile {
 
   // EIO when the bytes are not those that were stored.
   Result<std::string> read(const HeapRef& ref) const;
+  // Some bytes of a text, which are not checked by themselves. EIO.
+  Status read_part(const HeapRef& ref, std::uint64_t offset, std::span<std::byte> target) const;
+  // As read(), in little memory.
+  Status verify(const HeapRef& ref) const;
   // Frees the blocks of what nobody refers to any more. Thread-safe.
   Status discard(const HeapRef& ref) const { return file_.punch(ref.offset, ref.length); }
   Status sync() const { return file_.sync_data(); }
 
  private:
+  Status check(const HeapRef& ref) const;
   HeapFile(PosixFile file, std::uint64_t end) : file_(std::move(file)), end_(end) {}
 
   PosixFile file_;

@@ -35,7 +35,8 @@ struct IngestRequest {
   std::uint32_t mode = 0644, uid = 0, gid = 0;
 };
 
-// Thread-safe: one lock inside; calls on different ingests run in parallel.
+// Thread-safe: one lock inside; calls on different ingests run in parallel. Const members do not
+// wait for others: during a commit they tell what was before.
 class Ingest {
  public:
   virtual ~Ingest() = default;  // abandons what is not committed
@@ -56,7 +57,9 @@ class Ingest {
   // takes its place (rename of a temporary name).
   virtual Status set_name(std::string name, bool replaces) = 0;
 
-  // Bytes changed since the last commit() (so a further commit would do something).
+  // The commit will have to go through the whole file once more (it was staged).
+  virtual bool takes_long() const = 0;
+  // Bytes changed since the last commit(), whatever that gave.
   virtual bool dirty() const = 0;
   virtual bool empty() const = 0;  // nothing was ever written
   // Makes the frame part of the cube, whole, or returns why not and changes nothing. After EINVAL

@@ -4,6 +4,7 @@
 
 #include "core/bytes.h"
 #include "core/definition.h"
+#include "core/fits_card.h"
 #include "core/frame_name.h"
 #include "core/ingest_file.h"
 
@@ -15,8 +16,8 @@ constexpr std::size_t copy_step = 1 << 20;
 constexpr std::size_t first_look = 64 << 10;  // bytes of a staged file that hold most headers
 
 bool same_elements(const FrameLayout& a, const FrameLayout& b) {
-  return a.format == b.format && a.coding == b.coding && a.shape == b.shape &&
-         a.fortran_order == b.fortran_order && a.data_offset == b.data_offset;
+  return a.format == b.format && a.coding == b.coding && a.scaling == b.scaling &&
+         a.shape == b.shape && a.fortran_order == b.fortran_order && a.data_offset == b.data_offset;
 }
 
 // A name for an older frame whose name is given to a new one: NAME.~N~ with an N that is not in use
@@ -36,23 +37,59 @@ std::string free_name(const CubeOnDisk& cube, const std::string& name) {
   return numbered_name(name, free);
 }
 
+std::string what_was_rounded(const SlabWriter& writer, DType type) {
+  if (writer.changed() == 0) return {};
+  return std::to_string(writer.changed()) + " values are not those of the file but the nearest " +
+         std::string(name_of(type)) + " (meta/convert)";
+}
+
+// What a packed file may unpack to: a frame, and headers and other HDUs beside it.
+std::uint64_t most_unpacked(const Limits& limits) {
+  constexpr std::uint64_t beside = std::uint64_t{1} << 40;
+  return limits.max_frame + beside;
+}
+
 }  // namespace
 
 Status IngestFile::check_length(const FrameLayout& layout) const {
-  if (size_ < layout.least_bytes)
-    return fail(std::errc::invalid_argument, "truncated: the file has " + std::to_string(size_) +
+  const std::uint64_t size = source_size();
+  const std::string what = unpacked_.is_open() ? "what the file unpacks to" : "the file";
+  if (size < layout.least_bytes)
+    return fail(std::errc::invalid_argument, "truncated: " + what + " has " + std::to_string(size) +
                                                  " bytes, its header says " +
                                                  std::to_string(layout.least_bytes));
-  if (layout.format != FormatId::fits && size_ > layout.full_bytes) {
+  if (layout.format != FormatId::fits && size > layout.full_bytes) {
     if (layout.format == FormatId::raw)
       return fail(std::errc::invalid_argument,
-                  "not a FITS or NPY file, and its " + std::to_string(size_) +
+                  "not a FITS or NPY file, and its " + std::to_string(size) +
                       " bytes are not one raw frame of " + std::to_string(layout.full_bytes));
-    return fail(std::errc::invalid_argument, "the file has " + std::to_string(size_) +
+    return fail(std::errc::invalid_argument, what + " has " + std::to_string(size) +
                                                  " bytes, its header says " +
                                                  std::to_string(layout.full_bytes));
   }
   return {};
+}
+
+// What the header says of sums, against what there is.
+Status IngestFile::check_sums(const FrameLayout& layout) {
+  const Format& file_format = format(layout.format);
+  ACCRETE_TRY(const Headers texts, headers(layout));
+  if (!file_format.says_sums(texts.image)) return {};
+  FitsSummer sum;
+  std::uint64_t done = layout.data_offset;
+  const std::uint64_t data_end = layout.data_offset + layout.data_bytes;
+  if (state_ == State::direct && data_sum_ && data_sum_->bytes() == layout.data_bytes) {
+    sum = *data_sum_;
+    done = data_end;
+  }
+  const std::uint64_t end = std::min(source_size(), layout.full_bytes);
+  while (done < end) {
+    ACCRETE_TRY(const std::string piece,
+                text_at(done, std::min<std::uint64_t>(copy_step, end - done)));
+    sum.add(as_bytes(piece));
+    done += piece.size();
+  }
+  return file_format.check_sums(texts.image, sum.sum());
 }
 
 // The layout by the file's own header as it stands now; a direct stream whose header has become
@@ -60,39 +97,69 @@ Status IngestFile::check_length(const FrameLayout& layout) const {
 Result<FrameLayout> IngestFile::final_layout() {
   using Kind = Format::Look::Kind;
   if (size_ == 0) return fail(std::errc::invalid_argument, "the file is empty");
-  std::string read_head;
-  std::string_view head = head_;
   if (state_ == State::direct && reserved_->layout.format == FormatId::raw) {
     // Only the lack of a header made it raw; one may have been written since.
-    read_head.resize(std::min<std::uint64_t>(size_, first_look));
-    read_locked(0, std::as_writable_bytes(std::span(read_head)));
-    const auto found = try_formats(as_bytes(read_head), read_head.size() == size_, ImageChoice{});
+    ACCRETE_TRY(const std::string begin, text_at(0, std::min<std::uint64_t>(size_, first_look)));
+    const auto found = try_formats(as_bytes(begin), begin.size() == size_, ImageChoice{});
     if (found.ok() && found->kind == Kind::not_mine) return reserved_->layout;
     ACCRETE_CHECK(stage());
-  }
-  if (state_ == State::staged) {
-    read_head.resize(std::min<std::uint64_t>(size_, first_look));
-    head = read_head;
-  }
-  for (;;) {
-    if (state_ == State::staged) {
-      ACCRETE_TRY(const std::size_t n,
-                  staging_.read(0, std::as_writable_bytes(std::span(read_head))));
-      std::fill(read_head.begin() + static_cast<std::ptrdiff_t>(n), read_head.end(), '\0');
-      head = read_head;
-    }
-    const bool at_end = state_ != State::direct && head.size() == size_;
-    ACCRETE_TRY(const Format::Look found, look(as_bytes(head), at_end));
+  } else if (state_ != State::staged) {
+    const bool at_end = state_ == State::probing;
+    ACCRETE_TRY(const Format::Look found, look(as_bytes(head_), at_end, false));
     if (found.kind == Kind::layout) return found.layout;
-    if (state_ == State::direct) {
-      ACCRETE_CHECK(stage());
-      read_head.resize(std::min<std::uint64_t>(size_, first_look));
-      continue;
-    }
-    if (head.size() == size_)
-      return fail(std::errc::invalid_argument, "the file's header is not complete");
-    read_head.resize(std::min<std::uint64_t>(size_, read_head.size() * 4));
+    ACCRETE_CHECK(stage());
   }
+  return staged_layout();
+}
+
+Result<FrameLayout> IngestFile::staged_layout() {
+  using Kind = Format::Look::Kind;
+  constexpr int most = 2;  // a gzip file of a file with a packed image
+  unpacked_ = PosixFile();
+  bool is_image = false;  // what was unpacked is the image that was chosen
+  for (int depth = 0;; ++depth) {
+    ACCRETE_TRY(const std::uint64_t known, source().size());
+    ACCRETE_TRY(const auto mapping, map_shared(source(), known));
+    ACCRETE_TRY(const Format::Look found, look({mapping.get(), known}, true, is_image));
+    if (found.kind == Kind::layout) return found.layout;
+    if (found.kind != Kind::packed || depth == most)
+      return fail(std::errc::invalid_argument, found.kind == Kind::packed
+                                                   ? "packed more than twice"
+                                                   : "the file's header is not complete");
+    ACCRETE_CHECK(unpack(found));
+    is_image = found.packing == Packing::tiles;
+  }
+}
+
+Status IngestFile::unpack(const Format::Look& found) {
+  Unpacker& unpacker = cube_->unpacker();
+  const std::uint64_t most = most_unpacked(cube_->limits());
+  ACCRETE_TRY(PosixFile target, PosixFile::unnamed_in(cube_->directory()));
+  const int from = source().fd();
+  std::uint64_t size = 0;
+  if (found.packing == Packing::tiles) {
+    ACCRETE_TRY(size, unpacker.decompress(from, target.fd(), found.hdu, most));
+  } else {
+    // First no more than a header: what it says bounds what the disk has to take.
+    ACCRETE_TRY(size, unpacker.inflate(from, target.fd(), max_header, most));
+    if (size > max_header) {
+      ACCRETE_TRY(const auto mapping, map_shared(target, max_header));
+      ACCRETE_TRY(const Format::Look inner, look({mapping.get(), max_header}, false, false));
+      std::uint64_t keep = size;
+      if (inner.kind == Format::Look::Kind::layout) {
+        if (inner.layout.data_bytes > cube_->limits().max_frame)
+          return fail(std::errc::file_too_large, "the frame's " +
+                                                     std::to_string(inner.layout.data_bytes) +
+                                                     " bytes are more than max_frame");
+        keep = std::min(size, inner.layout.full_bytes);
+      }
+      ACCRETE_TRY(size, unpacker.inflate(from, target.fd(), keep, most));
+    }
+  }
+  if (size == 0) return fail(std::errc::invalid_argument, "the file unpacks to an empty one");
+  unpacked_ = std::move(target);
+  unpacked_size_ = size;
+  return {};
 }
 
 Result<FrameId> IngestFile::commit() {
@@ -104,15 +171,19 @@ Result<FrameId> IngestFile::commit() {
     committed_ = *id;
     dirty_ = false;
   }
+  failed_ = !id.ok();
+  tell();
   return id;
 }
 
 Result<FrameId> IngestFile::commit_locked() {
   ACCRETE_TRY(const FrameLayout layout, final_layout());
   ACCRETE_CHECK(check_length(layout));
+  ACCRETE_CHECK(check_sums(layout));
   if (state_ == State::direct) {
     if (same_elements(layout, reserved_->layout)) {
-      if (owns_frame_) return amend();
+      if (owns_frame_) return amend(layout);
+      reserved_->layout = layout;  // what surrounds the elements may have changed
       return commit_reserved(layout);
     }
     ACCRETE_CHECK(stage());  // a structural card was rewritten
@@ -181,25 +252,79 @@ bool IngestFile::reservation_holds(const Snapshot& now) const {
   }
   if (!now.definition.defined || now.definition.coding != r.definition.coding ||
       now.definition.rank != r.definition.rank || r.slab.axis != axis_to_grow(now) ||
+      now.definition.settings.rounding != r.definition.settings.rounding ||
       !Growth::still_fits(now, r.slab))
     return false;
   const auto extent = fit(r.definition, r.layout);
   return extent.ok() && check_ragged(now.definition, now.shape(), *extent, r.slab.axis).ok() &&
-         check_cube_size(now.axes, r.slab.axis, *extent, size_of(r.layout.coding.type)).ok();
+         check_cube_size(now.axes, r.slab.axis, *extent, size_of(now.definition.coding.type)).ok();
 }
 
-Status IngestFile::store_prefix(FrameRow& row) {
+bool IngestFile::needs_original() const {
+  return unpacked_.is_open() || !reserved_->writer->invertible();
+}
+
+Status IngestFile::store_texts(FrameRow& row, const Settings& settings) {
   HeapFile& heap = cube_->heap();
-  const FrameLayout& layout = reserved_->layout;
+  const FrameLayout& layout = row.layout;
   const std::uint64_t data_end = layout.data_offset + layout.data_bytes;
-  ACCRETE_TRY(const std::string prefix, prefix_text(layout));
-  ACCRETE_TRY(row.prefix, heap.append(as_bytes(prefix)));
-  if (state_ == State::staged) {
-    ACCRETE_TRY(row.suffix, heap.append(staging_, data_end, size_ - data_end));
-  } else {
-    tail_.resize(size_ > data_end ? size_ - data_end : 0, '\0');
-    ACCRETE_TRY(row.suffix, heap.append(as_bytes(tail_)));
+  if (settings.drops_residue) {
+    const bool is_first = layout.header_offset == 0;
+    const bool is_padded = size_ >= layout.full_bytes;
+    if (needs_original() || !is_first || !is_padded) return store_canonical(row);
   }
+  if (needs_original()) {
+    ACCRETE_TRY(row.original, heap.append(staging_, 0, size_));
+    ACCRETE_TRY(const Headers texts, headers(layout));
+    ACCRETE_TRY(row.prefix, heap.append(as_bytes(texts.primary + texts.image)));
+    row.layout.header_offset = texts.primary.size();
+    row.layout.data_offset = row.prefix.length;
+    return {};
+  }
+  const std::uint64_t end = settings.drops_residue ? std::min(size_, layout.full_bytes) : size_;
+  const std::uint64_t suffix = end > data_end ? end - data_end : 0;
+  if (state_ == State::staged) {
+    ACCRETE_TRY(row.prefix, heap.append(staging_, 0, layout.data_offset));
+    ACCRETE_TRY(row.suffix, heap.append(staging_, data_end, suffix));
+  } else {
+    ACCRETE_TRY(row.prefix, heap.append(as_bytes(head_).first(layout.data_offset)));
+    ACCRETE_TRY(const std::string tail, text_at(data_end, suffix));
+    ACCRETE_TRY(row.suffix, heap.append(as_bytes(tail)));
+  }
+  return {};
+}
+
+// The elements as the cube has them, in the file's format, with its cards.
+Status IngestFile::store_canonical(FrameRow& row) {
+  HeapFile& heap = cube_->heap();
+  FrameLayout& layout = row.layout;
+  const Format& file_format = format(layout.format);
+  const DType type = reserved_->definition.coding.type;
+  ACCRETE_TRY(const Headers texts, headers(layout));
+  ViewFacts facts;
+  facts.type = type;
+  facts.shape = layout.shape;
+  if (layout.fortran_order) std::reverse(facts.shape.begin(), facts.shape.end());
+  facts.cards = file_format.cards(texts.image);
+  // What is said of all HDUs is still to be found.
+  for (std::string& card : file_format.cards(texts.primary)) {
+    const std::string_view keyword = keyword_of(card);
+    const bool has_it = keyword != "HIERARCH" &&  // whose keyword goes on
+                        file_format.find_card({texts.image, ""}, keyword);
+    if (!is_commentary(keyword) && !has_it) facts.cards.push_back(std::move(card));
+  }
+  const FileFace face = file_format.face(facts);
+  layout.coding = file_format.coding(type);
+  layout.scaling.reset();
+  layout.shape = facts.shape;
+  layout.fortran_order = false;
+  layout.data_offset = face.header.size();
+  layout.data_bytes = face.data_bytes();
+  layout.header_offset = layout.primary_bytes = 0;
+  layout.least_bytes = layout.data_offset + layout.data_bytes;
+  layout.full_bytes = face.total();
+  ACCRETE_TRY(row.prefix, heap.append(as_bytes(face.header)));
+  ACCRETE_TRY(row.suffix, heap.append(as_bytes(std::string(face.trailer, face.trailer_fill))));
   return {};
 }
 
@@ -256,7 +381,6 @@ Result<FrameId> IngestFile::publish(std::array<std::uint64_t, 2> digest,
   if (owns_frame_) request_.name = cube_->frame_name(*namesake.replaced);  // renamed since, maybe
   FrameRow row;
   row.digest = digest;
-  row.first_sum = first_sum(sums);
   std::uint64_t place = 0;
   ACCRETE_CHECK(cube_->change([&](Draft& draft) REQUIRES(lock_, cube_->commit_lock()) -> Status {
     ACCRETE_TRY(place, describe(namesake, sums, row, draft));
@@ -265,7 +389,7 @@ Result<FrameId> IngestFile::publish(std::array<std::uint64_t, 2> digest,
   cube_->growth().commit(r.slab);
   constexpr const char* events[] = {"append", "prepend", "insert"};
   cube_->record({namesake.replaced ? "replace" : events[static_cast<unsigned>(request_.side)],
-                 request_.name, place, 0, ""});
+                 request_.name, place, 0, what_was_rounded(*r.writer, r.definition.coding.type)});
   owns_frame_ = true;
   r.committed = cube_->snapshot();
   return row.id;
@@ -307,11 +431,14 @@ Result<std::uint64_t> IngestFile::describe(const Namesake& namesake,
     ACCRETE_TRY(row.name, heap.append(as_bytes(request_.name)));
     row.name_hash = checksum(as_bytes(request_.name));
   }
-  ACCRETE_CHECK(store_prefix(row));
+  ACCRETE_CHECK(store_texts(row, draft.base().definition.settings));
   if (!r.slab.has_single_runs()) {
     ACCRETE_TRY(row.runs, heap.append(as_bytes(r.slab.runs_text())));
   }
-  ACCRETE_TRY(row.sums, heap.append(as_bytes(sums_text(sums))));
+  const bool same_order = row.layout.fortran_order == r.layout.fortran_order;
+  const std::vector<std::uint64_t> own = same_order ? sums : r.writer->sums_in_natural_order();
+  row.first_sum = first_sum(own);
+  ACCRETE_TRY(row.sums, heap.append(as_bytes(sums_text(own))));
 
   std::string key;
   if (!r.defines) {
@@ -332,7 +459,7 @@ Result<std::uint64_t> IngestFile::describe(const Namesake& namesake,
   ACCRETE_CHECK(cube_->growth().describe(draft, r.slab, position));
   if (namesake.replaced) {
     const FrameRow& replaced = *namesake.replaced;
-    ACCRETE_TRY(const FrameRuns runs, cube_->runs_of(replaced));
+    ACCRETE_TRY(const FrameRuns runs, cube_->frame_runs(replaced));
     const CubeCoverage after = cube_->coverage()
                                    .moved(r.slab.runs, FrameState::gone, FrameState::live)
                                    .moved(runs, replaced.state, FrameState::gone);
@@ -342,20 +469,23 @@ Result<std::uint64_t> IngestFile::describe(const Namesake& namesake,
 }
 
 // Only bytes before or after the elements have changed since the commit.
-Result<FrameId> IngestFile::amend() {
+Result<FrameId> IngestFile::amend(const FrameLayout& layout) {
   const std::array<std::uint64_t, 2> digest = digest_all();
   MutexLock lock(cube_->commit_lock());
   auto row = cube_->snapshot()->frames.find(*committed_);
   if (!row || row->state != FrameState::live)
     return fail(std::errc::no_such_file_or_directory, "the frame was removed meanwhile");
   row->digest = digest;
+  row->mtime_ns = mtime_ns_ != 0 ? mtime_ns_ : now_ns();
   request_.name = cube_->frame_name(*row);  // renamed since, maybe
   ACCRETE_CHECK(cube_->change([&](Draft& draft) REQUIRES(lock_, cube_->commit_lock()) -> Status {
-    ACCRETE_TRY(const std::string key, sort_key_in(draft.base(), reserved_->layout));
+    ACCRETE_TRY(const std::string key, sort_key_in(draft.base(), layout));
     if (!key.empty()) ACCRETE_CHECK(cube_->resort_in(draft, *row, key));
-    for (const HeapRef& text : {row->prefix, row->suffix})
-      if (text.length > 0) draft.freed.texts.push_back(text);
-    ACCRETE_CHECK(store_prefix(*row));
+    for (HeapRef* text : {&row->prefix, &row->suffix, &row->original})
+      if (const HeapRef old = std::exchange(*text, {}); old.length > 0)
+        draft.freed.texts.push_back(old);
+    row->layout = layout;
+    ACCRETE_CHECK(store_texts(*row, draft.base().definition.settings));
     draft.put(*row);
     return {};
   }));

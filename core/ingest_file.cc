@@ -51,12 +51,20 @@ Status IngestFile::append(std::span<const std::byte> bytes) {
   return write_locked(size_, bytes);
 }
 
+void IngestFile::tell() {
+  told_size_ = size_;
+  told_committed_ = committed_.value_or(0);
+  told_dirty_ = dirty_ && !failed_;
+  told_staged_ = state_ == State::staged;
+}
+
 Status IngestFile::write_locked(std::uint64_t offset, std::span<const std::byte> bytes) {
   if (refusal_) return *refusal_;
   if (bytes.empty()) return {};
   if (offset > largest_file - bytes.size())
     return fail(std::errc::file_too_large, "the file would become too large");
   dirty_ = true;
+  failed_ = false;
   noted_ = false;
   digest_in_order(offset, bytes);
   Status status;
@@ -78,6 +86,7 @@ Status IngestFile::write_locked(std::uint64_t offset, std::span<const std::byte>
     return status;
   }
   size_ = std::max(size_, offset + bytes.size());
+  tell();
   return {};
 }
 
@@ -86,10 +95,20 @@ Status IngestFile::write_probing(std::uint64_t offset, std::span<const std::byte
     ACCRETE_CHECK(stage());
     return write_staged(offset, bytes);
   }
+  if (offset < head_.size()) next_look_ = 0;
   overwrite(head_, offset, bytes);
   size_ = head_.size();
-  ACCRETE_TRY(const Format::Look found, look(as_bytes(head_), false));
-  return found.kind == Format::Look::Kind::layout ? begin_direct(found.layout) : Status{};
+  if (head_.size() < next_look_) return {};
+  next_look_ = head_.size() + head_.size() / 8;
+  ACCRETE_TRY(const Format::Look found, look(as_bytes(head_), false, false));
+  switch (found.kind) {
+    case Format::Look::Kind::layout:
+      return begin_direct(found.layout);
+    case Format::Look::Kind::packed:
+      return stage();
+    default:
+      return head_.size() > max_header ? stage() : Status();
+  }
 }
 
 Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -98,7 +117,11 @@ Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte>
   const std::uint64_t end = offset + bytes.size();
   // The committed frame's elements stay as they are until the new ones are committed.
   const bool rewrites = owns_frame_ && offset < data_end && end > data_begin;
-  if (rewrites || (offset > size_ && !holes_are_zeros())) {
+  const bool is_out_of_turn =
+      offset > size_ ? !holes_are_zeros()
+                     : offset < size_ && end > data_begin && reserved_->writer->converts();
+  const bool has_long_tail = end > data_end && end - data_end > largest_tail;
+  if (rewrites || is_out_of_turn || has_long_tail) {
     ACCRETE_CHECK(stage());
     return write_staged(offset, bytes);
   }
@@ -108,11 +131,19 @@ Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte>
   }
   const std::uint64_t first = std::max(offset, data_begin);
   const std::uint64_t last = std::min(end, data_end);
-  if (first < last)
-    ACCRETE_CHECK(step_making_room([&]() REQUIRES(lock_) {
-      return reserved_->writer->write(first - data_begin,
-                                      bytes.subspan(first - offset, last - first));
-    }));
+  if (first < last) {
+    const auto elements = bytes.subspan(first - offset, last - first);
+    if (data_sum_ && data_sum_->bytes() == first - data_begin)
+      data_sum_->add(elements);
+    else
+      data_sum_.reset();
+    ACCRETE_CHECK(step_making_room(
+        [&]() REQUIRES(lock_) { return reserved_->writer->write(first - data_begin, elements); }));
+    if (!reserved_->writer->invertible()) {
+      ACCRETE_CHECK(stage());
+      return write_staged(offset, bytes);
+    }
+  }
   if (end > data_end) {
     const std::uint64_t from = std::max(offset, data_end);
     return write_tail(from, bytes.subspan(from - offset));
@@ -122,7 +153,8 @@ Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte>
 
 // Fresh layers read as zeros at rest, which is another number where the sign bit is inverted.
 bool IngestFile::holes_are_zeros() const {
-  return reserved_->layout.coding.sign_flipped == reserved_->definition.coding.sign_flipped;
+  return !reserved_->writer->converts() &&
+         reserved_->layout.coding.sign_flipped == reserved_->definition.coding.sign_flipped;
 }
 
 Status IngestFile::write_staged(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -153,6 +185,7 @@ Status IngestFile::truncate(std::uint64_t size) {
   if (size > largest_file)
     return fail(std::errc::file_too_large, "the file would become too large");
   dirty_ = true;
+  failed_ = false;
   noted_ = false;
   if (Status status = truncate_locked(size); !status.ok()) {
     refuse(status.error());
@@ -163,6 +196,7 @@ Status IngestFile::truncate(std::uint64_t size) {
 
 Status IngestFile::truncate_locked(std::uint64_t size) {
   if (size < digested_) digest_in_order_ = false;
+  if (size < size_) data_sum_.reset();
   if (state_ == State::probing && size < size_) {
     head_.resize(size);
   } else if (state_ == State::direct && size > size_ && holes_are_zeros() &&
@@ -173,6 +207,7 @@ Status IngestFile::truncate_locked(std::uint64_t size) {
     ACCRETE_CHECK(staging_.truncate(size));
   }
   size_ = size;
+  tell();
   return {};
 }
 
@@ -215,11 +250,12 @@ void IngestFile::read_locked(std::uint64_t offset, std::span<std::byte> target) 
 
 // ---- What it is, and where it goes ----
 
-Result<Format::Look> IngestFile::look(std::span<const std::byte> head, bool at_end) {
+Result<Format::Look> IngestFile::look(std::span<const std::byte> head, bool at_end, bool is_image) {
   using Kind = Format::Look::Kind;
   const std::shared_ptr<const Snapshot> now = cube_->snapshot();
-  if (!now->definition.defined || now->newest == 0) return look_at(head, at_end, ImageChoice{});
-  ACCRETE_TRY(Format::Look found, try_formats(head, at_end, ImageChoice{}));
+  const ImageChoice choice = is_image ? ImageChoice{} : image_choice(now->definition.settings);
+  if (!now->definition.defined || now->newest == 0) return look_at(head, at_end, choice);
+  ACCRETE_TRY(Format::Look found, try_formats(head, at_end, choice));
   if (found.kind != Kind::not_mine) return found;
   // Exactly one frame like the last.
   const FrameRow last = *now->frames.find(now->newest);
@@ -263,7 +299,7 @@ Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
   for (std::size_t a = 0; a < extent.size(); ++a)
     widens = widens || (a != axis && extent[a] > base.axes[a].extent());
   if (widens && !insist && cube_->growth().widening()) return false;
-  const std::size_t size = size_of(layout.coding.type);
+  const std::size_t size = size_of(r.definition.coding.type);
   ACCRETE_CHECK(check_cube_size(base.axes, axis, extent, size));
 
   ACCRETE_TRY(r.slab, cube_->growth().reserve(base, axis, request_.side, extent, size));
@@ -275,7 +311,9 @@ Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
     cube_->growth().give_back(r.slab);
     return std::move(view).error();
   }
-  r.writer.emplace(cube_->bricks(), r.slab.boxes, std::move(view).value(), layout.coding,
+  const Transfer transfer(layout, r.definition.coding, r.definition.settings.rounding,
+                          r.definition.pad);
+  r.writer.emplace(cube_->bricks(), r.slab.boxes, std::move(view).value(), transfer,
                    r.definition.coding);
   reserved_ = std::move(r);
   return true;
@@ -311,16 +349,27 @@ Result<std::string> IngestFile::sort_key_in(const Snapshot& now, const FrameLayo
     return fail(
         std::errc::invalid_argument,
         "the cube is sorted by " + order + " (meta/order): append is the only door to that axis");
-  ACCRETE_TRY(const std::string prefix, prefix_text(layout));
-  return sort_key(order, request_.name, prefix, layout);
+  ACCRETE_TRY(const Headers texts, headers(layout));
+  return sort_key(order, request_.name, texts, layout.format);
 }
 
-Result<std::string> IngestFile::prefix_text(const FrameLayout& layout) {
-  if (state_ != State::staged) return head_.substr(0, layout.data_offset);
-  std::string prefix(layout.data_offset, '\0');
-  ACCRETE_TRY(const std::size_t n, staging_.read(0, std::as_writable_bytes(std::span(prefix))));
-  if (n != prefix.size()) return fail(std::errc::io_error, "the staging file ended early");
-  return prefix;
+Result<std::string> IngestFile::text_at(std::uint64_t offset, std::uint64_t length) {
+  std::string text(length, '\0');
+  if (state_ != State::staged) {
+    read_locked(offset, std::as_writable_bytes(std::span(text)));
+    return text;
+  }
+  ACCRETE_TRY(const std::size_t n, source().read(offset, std::as_writable_bytes(std::span(text))));
+  if (n != text.size()) return fail(std::errc::io_error, "the staging file ended early");
+  return text;
+}
+
+Result<Headers> IngestFile::headers(const FrameLayout& layout) {
+  Headers texts;
+  ACCRETE_TRY(texts.image,
+              text_at(layout.header_offset, layout.data_offset - layout.header_offset));
+  ACCRETE_TRY(texts.primary, text_at(0, layout.primary_bytes));
+  return texts;
 }
 
 Status IngestFile::check_cube_size(const PerAxis<Axis>& axes, std::size_t axis, const Shape& extent,
@@ -357,9 +406,9 @@ Status IngestFile::pump_transposed() {
     axes.push_back(std::move(axis));
     reversed.push_back({rank - 1 - d, {0, layout.shape[rank - 1 - d]}});
   }
-  ACCRETE_TRY(const View source, View::make(axes, reversed, Shape(rank)));
+  ACCRETE_TRY(const View source_view, View::make(axes, reversed, Shape(rank)));
   ACCRETE_TRY(const BoxIndex boxes, BoxIndex().put(whole));
-  ACCRETE_TRY(const auto mapping, map_shared(staging_, size_));
+  ACCRETE_TRY(const auto mapping, map_shared(source(), source_size()));
 
   ACCRETE_TRY(const View natural, r.writer->view_in_natural_order());
   const std::uint64_t count = natural.element_count();
@@ -367,8 +416,8 @@ Status IngestFile::pump_transposed() {
   std::vector<std::byte> piece(std::min(count, step) * size);
   for (std::uint64_t at = 0; at < count; at += step) {
     const Interval range{at, std::min(count, at + step)};
-    gather(source, boxes, mapping.get() + layout.data_offset, layout.coding, range, piece.data(),
-           r.definition.coding, Element{});
+    gather(source_view, boxes, mapping.get() + layout.data_offset, layout.coding, range,
+           piece.data(), layout.coding, Element{});
     ACCRETE_CHECK(
         r.writer->write_natural(natural, range, std::span(piece).first(range.length() * size)));
   }
@@ -389,8 +438,13 @@ Status IngestFile::begin_direct(const FrameLayout& layout) {
   // What of the first bytes are elements already.
   const std::string all = std::exchange(head_, {});
   head_ = all.substr(0, layout.data_offset);
-  if (all.size() > layout.data_offset)
-    return write_direct(layout.data_offset, as_bytes(all).subspan(layout.data_offset));
+  data_sum_.reset();
+  if (format(layout.format).says_sums(std::string_view(head_).substr(layout.header_offset)))
+    data_sum_.emplace();
+  if (all.size() == layout.data_offset) return {};
+  size_ = layout.data_offset;
+  ACCRETE_CHECK(write_direct(size_, as_bytes(all).subspan(size_)));
+  size_ = all.size();
   return {};
 }
 
@@ -425,7 +479,7 @@ Status IngestFile::pump() {
   for (std::uint64_t done = 0; done < layout.data_bytes; done += copy_step) {
     const auto part =
         std::span(piece).first(std::min<std::uint64_t>(copy_step, layout.data_bytes - done));
-    ACCRETE_TRY(const std::size_t n, staging_.read(layout.data_offset + done, part));
+    ACCRETE_TRY(const std::size_t n, source().read(layout.data_offset + done, part));
     if (n != part.size()) return fail(std::errc::io_error, "the staging file ended early");
     ACCRETE_CHECK(r.writer->write(done, part));
   }
@@ -435,8 +489,7 @@ Status IngestFile::pump() {
 // ---- The rest ----
 
 std::uint64_t IngestFile::size() const {
-  MutexLock lock(lock_);
-  return size_;
+  return told_size_;
 }
 
 void IngestFile::set_mtime(std::int64_t ns) {
@@ -459,19 +512,21 @@ Status IngestFile::set_name(std::string name, bool replaces) {
   return {};
 }
 
+bool IngestFile::takes_long() const {
+  return told_staged_;
+}
+
 bool IngestFile::dirty() const {
-  MutexLock lock(lock_);
-  return dirty_;
+  return told_dirty_;
 }
 
 bool IngestFile::empty() const {
-  MutexLock lock(lock_);
-  return size_ == 0;
+  return told_size_ == 0;
 }
 
 std::optional<FrameId> IngestFile::committed() const {
-  MutexLock lock(lock_);
-  return committed_;
+  const FrameId id = told_committed_;
+  return id == 0 ? std::nullopt : std::optional(id);
 }
 
 void IngestFile::note(const Error& error) {
@@ -508,6 +563,7 @@ void IngestFile::end() {
   }
   reserved_.reset();
   staging_ = PosixFile();
+  unpacked_ = PosixFile();
   state_ = State::refused;
   head_.clear();
   head_.shrink_to_fit();

@@ -243,10 +243,6 @@ class Npy final : public Format {
     return Look{Look::Kind::layout, layout};
   }
 
-  std::vector<std::string> cards(std::span<const std::byte>, const FrameLayout&) const override {
-    return {};
-  }
-
   bool can_show(DType, std::size_t rank) const override { return rank >= 1 && rank <= max_rank; }
 
   FileFace face(const ViewFacts& facts) const override {

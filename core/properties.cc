@@ -5,7 +5,9 @@
 
 #include "core/cube_on_disk.h"
 #include "core/definition.h"
+#include "core/fits_card.h"
 #include "core/frame_order.h"
+#include "core/view_header.h"
 
 namespace accrete {
 
@@ -17,9 +19,12 @@ constexpr std::string_view names[] = {"shape",   "dtype",      "axes",    "grow"
                                       "bytes",   "generation"};
 
 // What a user may write; the others tell.
-constexpr std::string_view settable[] = {"dtype", "axes",     "grow",       "pad",    "ragged",
-                                         "order", "samename", "durability", "formats"};
+constexpr std::string_view settable[] = {"dtype",      "axes",    "grow",     "pad", "ragged",
+                                         "convert",    "order",   "samename", "hdu", "residue",
+                                         "durability", "formats", "header"};
 constexpr std::string_view ragged_words[] = {"pad", "smaller", "refuse"};
+constexpr std::string_view convert_words[] = {"exact", "nearest"};
+constexpr std::string_view residue_words[] = {"keep", "drop"};
 constexpr std::string_view same_name_words[] = {"once", "append", "replace", "refuse"};
 
 std::string_view trimmed(std::string_view text) {
@@ -109,8 +114,16 @@ Result<Settings> changed(const Definition& d, std::string_view name, std::string
     ACCRETE_TRY(set.ragged, choice<Ragged>(name, text, ragged_words));
   } else if (name == "samename") {
     ACCRETE_TRY(set.same_name, choice<SameName>(name, text, same_name_words));
+  } else if (name == "convert") {
+    ACCRETE_TRY(set.rounding, choice<Rounding>(name, text, convert_words));
+  } else if (name == "residue") {
+    ACCRETE_TRY(set.drops_residue, choice<bool>(name, text, residue_words));
+  } else if (name == "hdu") {
+    ACCRETE_TRY(set.hdu, parse_hdu(text));
   } else if (name == "order") {
     ACCRETE_TRY(set.order, parse_order(text));
+  } else if (name == "header") {
+    ACCRETE_TRY(set.header, parse_header(text));
   } else if (name == "durability") {
     if (text != "close" && text != "disk") return refuse("durability takes close or disk");
     set.sync_each_close = text == "disk";
@@ -152,12 +165,13 @@ std::string CubeOnDisk::frames_table(const Snapshot& snapshot) const {
     table += snapshot.definition.letters[axis];
     table += '\t' + (index ? std::to_string(*index) : "") + '\t' +
              std::to_string(row->extent[axis]) + '\t' + to_string(row->layout.shape) + '\t';
-    table += name_of(row->layout.coding.type);
+    table += name_of(row->layout.value_type());
     table += '\t' + iso_time(row->arrival_ns);
     if (!keywords.empty()) {
-      const auto prefix = frame_prefix(*row);
+      const auto headers = frame_headers(*row);
       for (const std::string& keyword : keywords)
-        table += '\t' + tsv_field(prefix.ok() ? keyword_text(*prefix, row->layout, keyword) : "");
+        table += '\t' +
+                 tsv_field(headers.ok() ? keyword_text(*headers, row->layout.format, keyword) : "");
     }
     table += '\n';
   }
@@ -179,17 +193,20 @@ Result<std::string> CubeOnDisk::property(std::string_view name) const {
     return line(d.defined ? std::string(1, d.letters[now->grow_axis()]) : set.grow);
   if (name == "pad") return line(d.defined ? format_element(d.pad, d.coding.type) : set.pad);
   if (name == "ragged") return line(word(ragged_words, set.ragged));
-  if (name == "convert") return line("exact");
+  if (name == "convert") return line(word(convert_words, set.rounding));
   if (name == "order") return line(set.order.empty() ? "arrival" : set.order);
   if (name == "samename") return line(word(same_name_words, set.same_name));
-  if (name == "hdu") return line("first");
-  if (name == "residue") return line("keep");
+  if (name == "hdu") return line(set.hdu.empty() ? "first" : set.hdu);
+  if (name == "residue") return line(word(residue_words, set.drops_residue));
   if (name == "durability") return line(set.sync_each_close ? "disk" : "close");
   if (name == "formats") return line(d.formats);
   if (name == "header") {
     std::string text;
-    for (std::size_t at = 0; at + 80 <= set.header.size(); at += 80)
-      text += std::string(trimmed(std::string_view(set.header).substr(at, 80))) + "\n";
+    const std::string header = header_as_of(*now);
+    for (std::size_t at = 0; at < header.size(); at += card_length) {
+      const std::string_view card = std::string_view(header).substr(at, card_length);
+      text += std::string(card.substr(0, card.find_last_not_of(' ') + 1)) + "\n";
+    }
     return text;
   }
   if (name == "frames") return frames_table(*now);
@@ -201,19 +218,37 @@ Result<std::string> CubeOnDisk::property(std::string_view name) const {
   return fail(std::errc::no_such_file_or_directory, "there is no property of that name");
 }
 
-Status CubeOnDisk::set_property(std::string_view name, std::string_view text) {
+Status CubeOnDisk::set_property(std::string_view name, std::string_view text, bool append) {
   if (!is_settable(name))
     return fail(std::errc::operation_not_permitted, std::string(name) + " cannot be set");
   MutexLock lock(commit_lock_);
   const std::shared_ptr<const Snapshot> before = snapshot();
-  ACCRETE_TRY(const Settings settings, changed(before->definition, name, trimmed(text)));
+  const bool is_header = name == "header";  // in which blanks have a meaning
+  ACCRETE_TRY(Settings settings,
+              changed(before->definition, name, is_header ? text : trimmed(text)));
+  if (is_header) {
+    if (append) settings.header = with_cards(header_as_of(*before), settings.header);
+    if (settings.header.size() > most_header_cards * card_length)
+      return refuse("header takes at most " + std::to_string(most_header_cards) + " cards");
+    settings.header_first = settings.header_last = {};
+    settings.header_extent = {};
+    for (const Axis& axis : before->axes) {
+      const std::uint64_t extent = axis.extent();
+      settings.header_first.push_back(extent > 0 ? axis.physical(0) : 0);
+      settings.header_last.push_back(extent > 0 ? axis.physical(extent - 1) : 0);
+      settings.header_extent.push_back(std::max<std::uint64_t>(extent, 1));
+    }
+  }
   if (settings == before->definition.settings) return {};
   Draft draft(*before);
   const Definition definition = with_settings(before->definition, settings);
   draft.define(definition);
   if (name == "order" || name == "grow") ACCRETE_CHECK(sort_all(draft, definition));
   ACCRETE_CHECK(publish(std::move(draft)));
-  history_->record({"set", std::string(name), std::nullopt, 0, std::string(trimmed(text))});
+  const std::string value = is_header
+                                ? std::to_string(settings.header.size() / card_length) + " cards"
+                                : std::string(trimmed(text));
+  history_->record({"set", std::string(name), std::nullopt, 0, value});
   return {};
 }
 

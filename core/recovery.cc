@@ -56,8 +56,9 @@ struct Content {
 
 bool is_whole(const Snapshot& snapshot, const FrameRow& row, bool has_new_elements,
               const Content& content) {
-  for (const HeapRef* ref : {&row.name, &row.prefix, &row.suffix, &row.runs, &row.sums})
-    if (!content.heap.read(*ref).ok()) return false;
+  if (!content.heap.verify(row.name).ok()) return false;
+  for (const HeapRef& text : row.texts())
+    if (!content.heap.verify(text).ok()) return false;
   if (!has_new_elements) return true;
   const auto text = content.heap.read(row.runs);
   const auto sums = content.heap.read(row.sums);
@@ -114,9 +115,10 @@ Result<std::shared_ptr<const Snapshot>> replay(const Snapshot& before, const Rec
 std::uint64_t heap_end(const Snapshot& snapshot) {
   std::uint64_t end = 0;
   for (FrameId id = 1; id <= snapshot.frames.count(); ++id)
-    if (const auto row = snapshot.frames.find(id))
-      for (const HeapRef* ref : {&row->name, &row->prefix, &row->suffix, &row->runs, &row->sums})
-        end = std::max(end, ref->offset + ref->length);
+    if (const auto row = snapshot.frames.find(id)) {
+      end = std::max(end, row->name.offset + row->name.length);
+      for (const HeapRef& text : row->texts()) end = std::max(end, text.offset + text.length);
+    }
   return end;
 }
 
@@ -126,7 +128,7 @@ void discard_texts(const HeapFile& heap, const Snapshot& snapshot) {
   for (FrameId id = 1; id <= snapshot.frames.count(); ++id) {
     const auto row = snapshot.frames.find(id);
     if (!row || row->state != FrameState::gone) continue;
-    for (const HeapRef& text : {row->prefix, row->suffix})
+    for (const HeapRef& text : row->texts())
       if (text.length >= worth_it) (void)heap.discard(text);
   }
 }
@@ -280,9 +282,9 @@ Status CubeOnDisk::recover() {
 }
 
 Result<std::shared_ptr<CubeOnDisk>> CubeOnDisk::open(PosixFile directory, std::string name,
-                                                     const Limits& limits, SyncQueue& syncs) {
+                                                     const Limits& limits, CubeHost& host) {
   std::shared_ptr<CubeOnDisk> cube(
-      new CubeOnDisk(std::move(directory), std::move(name), limits, syncs));
+      new CubeOnDisk(std::move(directory), std::move(name), limits, host));
   ACCRETE_CHECK(cube->recover());
   return cube;
 }

@@ -1,5 +1,8 @@
 #include "core/row_codec.h"
 
+#include <array>
+#include <bit>
+
 namespace accrete {
 
 namespace {
@@ -45,6 +48,14 @@ Coding make_coding(DType type, std::uint8_t flags) {
   return Coding{type, (flags & 1) != 0, (flags & 2) != 0};
 }
 
+// The texts of a definition, in order.
+template <class D>
+auto texts_of(D& d) {
+  auto& set = d.settings;
+  return std::array{&d.letters, &d.formats,   &set.dtype, &set.letters, &set.pad,
+                    &set.grow,  &set.formats, &set.order, &set.header,  &set.hdu};
+}
+
 bool positive(const Shape& shape) {
   for (const std::uint64_t extent : shape)
     if (extent == 0) return false;
@@ -87,6 +98,18 @@ void encode(ByteWriter& out, const FrameRow& row) {
   put(out, row.first);
   put(out, row.extent);
   put(out, layout.shape);
+  put(out, row.original);
+  const Scaling scaling = layout.scaling.value_or(Scaling{});
+  out.put(std::bit_cast<std::uint64_t>(scaling.scale));
+  out.put(std::bit_cast<std::uint64_t>(scaling.zero));
+  out.put(scaling.blank.value_or(0));
+  out.put(layout.scaling ? static_cast<std::uint8_t>(scaling.physical) : std::uint8_t{0});
+  out.put(static_cast<std::uint8_t>(scaling.blank ? 1 : 0));
+  out.put(std::uint16_t{0});
+  out.put(std::uint32_t{0});
+  out.put(layout.header_offset);
+  out.put(layout.primary_bytes);
+  out.put(std::uint64_t{0});
 }
 
 Result<FrameRow> decode_frame(std::span<const std::byte> bytes) {
@@ -134,6 +157,26 @@ Result<FrameRow> decode_frame(std::span<const std::byte> bytes) {
   row.first = get_axes<std::int64_t>(in, rank);
   row.extent = get_axes<std::uint64_t>(in, rank);
   layout.shape = get_axes<std::uint64_t>(in, file_rank);
+  row.original = get_ref(in);
+  Scaling scaling;
+  scaling.scale = std::bit_cast<double>(in.get<std::uint64_t>());
+  scaling.zero = std::bit_cast<double>(in.get<std::uint64_t>());
+  const auto blank = in.get<std::int64_t>();
+  const auto physical = in.get<std::uint8_t>();
+  const auto has_blank = in.get<std::uint8_t>();
+  in.get<std::uint16_t>();
+  in.get<std::uint32_t>();
+  layout.header_offset = in.get<std::uint64_t>();
+  layout.primary_bytes = in.get<std::uint64_t>();
+  if (physical != 0) {
+    const auto value_type = dtype_from_number(physical);
+    if (!value_type || !is_float(*value_type)) return damaged("frame row");
+    scaling.physical = *value_type;
+    if (has_blank != 0) scaling.blank = blank;
+    layout.scaling = scaling;
+  }
+  if (layout.header_offset > layout.data_offset || layout.primary_bytes > layout.header_offset)
+    return damaged("frame row");
   if (!in.good() || !positive(row.extent) || !positive(layout.shape)) return damaged("frame row");
   return row;
 }
@@ -177,17 +220,20 @@ Result<Box> decode_box(std::span<const std::byte> bytes) {
 
 void encode(ByteWriter& out, const Definition& d) {
   const Settings& set = d.settings;
-  out.put(static_cast<std::uint8_t>((d.defined ? 1 : 0) | (set.sync_each_close ? 4 : 0)));
+  out.put(static_cast<std::uint8_t>((d.defined ? 1 : 0) | (set.drops_residue ? 2 : 0) |
+                                    (set.sync_each_close ? 4 : 0)));
   out.put(static_cast<std::uint8_t>(d.coding.type));
   out.put(coding_flags(d.coding));
   out.put(static_cast<std::uint8_t>(d.rank));
   out.put(static_cast<std::uint8_t>(set.ragged));
   out.put(static_cast<std::uint8_t>(set.same_name));
-  out.put(std::uint16_t{0});
+  out.put(static_cast<std::uint8_t>(set.rounding));
+  out.put(static_cast<std::uint8_t>(set.header_first.size()));
   out.put_raw(as_text(d.pad.bytes));
-  for (const std::string* text : {&d.letters, &d.formats, &set.dtype, &set.letters, &set.pad,
-                                  &set.grow, &set.formats, &set.order, &set.header})
-    out.put_text(*text);
+  for (const std::string* text : texts_of(d)) out.put_text(*text);
+  for (const std::int64_t at : set.header_first) out.put(at);
+  for (const std::int64_t at : set.header_last) out.put(at);
+  for (const std::uint64_t extent : set.header_extent) out.put(extent);
 }
 
 Result<Definition> decode_definition(ByteReader& in) {
@@ -199,19 +245,25 @@ Result<Definition> decode_definition(ByteReader& in) {
   d.rank = in.get<std::uint8_t>();
   const auto ragged = in.get<std::uint8_t>();
   const auto same_name = in.get<std::uint8_t>();
-  in.get<std::uint16_t>();
+  const auto rounding = in.get<std::uint8_t>();
+  const std::size_t header_axes = in.get<std::uint8_t>();
   const auto pad = in.get_raw(d.pad.bytes.size());
-  if (!in.good() || !type || d.rank > max_rank || ragged > 2 || same_name > 3)
+  if (!in.good() || !type || d.rank > max_rank || ragged > 2 || same_name > 3 || rounding > 1 ||
+      header_axes > max_rank)
     return damaged("definition");
   std::copy(pad.begin(), pad.end(), d.pad.bytes.begin());
   d.defined = (flags & 1) != 0;
+  set.drops_residue = (flags & 2) != 0;
   set.sync_each_close = (flags & 4) != 0;
+  set.rounding = static_cast<Rounding>(rounding);
   set.ragged = static_cast<Ragged>(ragged);
   set.same_name = static_cast<SameName>(same_name);
   d.coding = make_coding(*type, coding);
-  for (std::string* text : {&d.letters, &d.formats, &set.dtype, &set.letters, &set.pad, &set.grow,
-                            &set.formats, &set.order, &set.header})
-    *text = in.get_text();
+  for (std::string* text : texts_of(d)) *text = in.get_text();
+  for (Coords* coordinates : {&set.header_first, &set.header_last})
+    for (std::size_t i = 0; i < header_axes; ++i) coordinates->push_back(in.get<std::int64_t>());
+  for (std::size_t i = 0; i < header_axes; ++i)
+    set.header_extent.push_back(in.get<std::uint64_t>());
   if (!in.good() || (d.defined && d.rank == 0) || d.letters.size() != d.rank ||
       set.letters.size() > max_rank || set.grow.size() > 1)
     return damaged("definition");

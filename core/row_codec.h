@@ -8,7 +8,7 @@
 
 namespace accrete {
 
-inline constexpr std::size_t frame_row_bytes = 432;
+inline constexpr std::size_t frame_row_bytes = 512;
 inline constexpr std::size_t box_row_bytes = 256;
 
 void encode(ByteWriter& out, const FrameRow& row);  // frame_row_bytes

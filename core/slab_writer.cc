@@ -25,7 +25,7 @@ Status write_runs(BrickFile& bricks, const View& view, const BoxIndex& boxes, st
 }  // namespace
 
 Status SlabWriter::write(std::uint64_t offset, std::span<const std::byte> bytes) {
-  const std::size_t size = size_of(at_rest_.type);
+  const std::size_t size = transfer_.file_size();
   if (const std::size_t skew = offset % size; skew != 0) {
     const auto part = bytes.first(std::min(size - skew, bytes.size()));
     ACCRETE_CHECK(patch(offset, part));
@@ -40,9 +40,19 @@ Status SlabWriter::write(std::uint64_t offset, std::span<const std::byte> bytes)
 
 // Some bytes of one element.
 Status SlabWriter::patch(std::uint64_t offset, std::span<const std::byte> part) {
-  const std::size_t size = size_of(at_rest_.type);
-  std::array<std::byte, 8> element{};
+  const std::size_t size = transfer_.file_size();
   const std::uint64_t first = offset / size * size;
+  if (converts()) {
+    if (!invertible_) return {};  // the begin of the element that was not stays here
+    // A value that is not whole is none.
+    part_at_ = first;
+    part_.resize(offset - first);  // no more than is there, also when a write is tried again
+    part_.append(reinterpret_cast<const char*>(part.data()), part.size());
+    if (part_.size() < size) return {};
+    // It stays here, in case that it cannot be read back.
+    return put(first / size, std::as_bytes(std::span(part_)));
+  }
+  std::array<std::byte, 8> element{};
   in_order_ = false;
   read(first, std::span(element).first(size));
   std::copy(part.begin(), part.end(),
@@ -50,18 +60,36 @@ Status SlabWriter::patch(std::uint64_t offset, std::span<const std::byte> part) 
   return put(first / size, std::span(element).first(size));
 }
 
-Status SlabWriter::put(std::uint64_t first, std::span<const std::byte> elements) {
-  const std::size_t size = size_of(at_rest_.type);
-  std::span<const std::byte> at_rest = elements;
-  if (file_ != at_rest_) {
-    if (recoded_.size() < elements.size()) recoded_.resize(elements.size());
-    recode(recoded_.data(), elements.data(), elements.size() / size, file_, at_rest_);
-    at_rest = std::span(recoded_).first(elements.size());
+Result<std::span<const std::byte>> SlabWriter::at_rest(const View& view, std::uint64_t first,
+                                                       std::span<const std::byte> elements) {
+  if (!converts() && transfer_.file() == at_rest_) return elements;
+  const std::size_t count = elements.size() / transfer_.file_size();
+  const std::size_t bytes = count * transfer_.cube_size();
+  if (recoded_.size() < bytes) recoded_.resize(bytes);
+  const Converted done = transfer_.to_cube(recoded_.data(), elements.data(), count);
+  if (done.count < count) {
+    std::string place;
+    std::uint64_t index = first + done.count;
+    for (std::size_t d = 0; d < view.rank(); index /= view.shape()[d++])
+      place += (place.empty() ? "" : ", ") + std::to_string(index % view.shape()[d]);
+    return fail(std::errc::invalid_argument,
+                "the frame's elements are " + std::string(name_of(transfer_.value_type())) +
+                    ", the cube's are " + std::string(name_of(at_rest_.type)) +
+                    " (meta/dtype), which cannot hold " +
+                    transfer_.value_text(elements.data() + done.count * transfer_.file_size()) +
+                    " at (" + place + "), and meta/convert takes exact values only");
   }
+  invertible_ = invertible_ && done.invertible;
+  changed_ += done.changed;
+  return std::span<const std::byte>(recoded_).first(bytes);
+}
+
+Status SlabWriter::put(std::uint64_t first, std::span<const std::byte> elements) {
+  ACCRETE_TRY(const std::span<const std::byte> bytes, at_rest(view_, first, elements));
+  const std::size_t size = transfer_.cube_size();
   in_order_ = in_order_ && summer_.bytes() == first * size;
-  if (in_order_) summer_.add(at_rest);
-  return write_runs(*bricks_, view_, boxes_, size, {first, first + elements.size() / size},
-                    at_rest);
+  if (in_order_) summer_.add(bytes);
+  return write_runs(*bricks_, view_, boxes_, size, {first, first + bytes.size() / size}, bytes);
 }
 
 Result<View> SlabWriter::view_in_natural_order() const {
@@ -75,42 +103,62 @@ Result<View> SlabWriter::view_in_natural_order() const {
 }
 
 Status SlabWriter::write_natural(const View& natural, Interval range,
-                                 std::span<const std::byte> at_rest) {
+                                 std::span<const std::byte> elements) {
   in_order_ = false;
-  return write_runs(*bricks_, natural, boxes_, size_of(at_rest_.type), range, at_rest);
+  ACCRETE_TRY(const std::span<const std::byte> bytes, at_rest(natural, range.begin, elements));
+  return write_runs(*bricks_, natural, boxes_, transfer_.cube_size(), range, bytes);
 }
 
 void SlabWriter::read(std::uint64_t offset, std::span<std::byte> target) const {
-  const std::size_t size = size_of(at_rest_.type);
+  const std::size_t size = transfer_.file_size();
   const auto mapping = bricks_->mapping();
+  const auto read_elements = [&](std::uint64_t first, std::uint64_t count, std::byte* to) {
+    const Interval range{first, first + count};
+    if (!converts()) {
+      gather(view_, boxes_, mapping.get(), at_rest_, range, to, transfer_.file(), Element{});
+      return;
+    }
+    std::vector<std::byte> elements(count * transfer_.cube_size());
+    gather(view_, boxes_, mapping.get(), at_rest_, range, elements.data(), at_rest_, Element{});
+    transfer_.to_file(to, elements.data(), count);
+  };
   std::array<std::byte, 8> element{};
+  const std::span<std::byte> all = target;
+  const std::uint64_t begin = offset;
   while (!target.empty()) {
     const std::size_t skew = offset % size;
     const std::uint64_t first = offset / size;
     if (skew == 0 && target.size() >= size) {
       const std::uint64_t count = target.size() / size;
-      gather(view_, boxes_, mapping.get(), at_rest_, {first, first + count}, target.data(), file_,
-             Element{});
+      read_elements(first, count, target.data());
       offset += count * size;
       target = target.subspan(count * size);
       continue;
     }
-    gather(view_, boxes_, mapping.get(), at_rest_, {first, first + 1}, element.data(), file_,
-           Element{});
+    read_elements(first, 1, element.data());
     const std::size_t n = std::min(size - skew, target.size());
     std::copy_n(element.begin() + static_cast<std::ptrdiff_t>(skew), n, target.begin());
     offset += n;
     target = target.subspan(n);
   }
+  for (std::size_t i = 0; i < part_.size(); ++i)
+    if (part_at_ + i >= begin && part_at_ + i < begin + all.size())
+      all[part_at_ + i - begin] = static_cast<std::byte>(part_[i]);
 }
 
 std::vector<std::uint64_t> SlabWriter::sums() {
-  const std::uint64_t bytes = view_.element_count() * size_of(at_rest_.type);
+  const std::uint64_t bytes = view_.element_count() * transfer_.cube_size();
   if (in_order_ && summer_.bytes() == bytes) {
     in_order_ = false;
     return summer_.finish();
   }
   return sum_frame(view_, boxes_, bricks_->mapping().get(), at_rest_, Element{});
+}
+
+std::vector<std::uint64_t> SlabWriter::sums_in_natural_order() const {
+  const auto natural = view_in_natural_order();
+  return sum_frame(natural.ok() ? *natural : view_, boxes_, bricks_->mapping().get(), at_rest_,
+                   Element{});
 }
 
 }  // namespace accrete

@@ -16,6 +16,7 @@
 
 #include "core/axis.h"
 #include "core/box.h"
+#include "core/convert.h"
 #include "core/dtype.h"
 #include "core/format.h"
 #include "core/persistent_sequence.h"
@@ -48,11 +49,13 @@ struct FrameRow {
   std::uint64_t name_hash = 0;  // XXH3-64 of the name
   HeapRef prefix;               // the file's bytes before its elements
   HeapRef suffix;               // the file's bytes after its elements
-  HeapRef runs;                 // physical runs an axis, when one of them has several (else empty)
-  HeapRef sums;                 // checksums of the chunks, when there are several
-  std::uint64_t first_sum = 0;  // checksum of the only chunk, or of none
+  HeapRef original;  // the whole file, where these and the elements cannot make it again;
+                     // `prefix` is then the primary and the image's header
+  HeapRef runs;      // physical runs an axis, when one of them has several (else empty)
+  HeapRef sums;      // checksums of the chunks, when there are several
+  std::uint64_t first_sum = 0;            // checksum of the only chunk, or of none
   std::array<std::uint64_t, 2> digest{};  // XXH3-128 (low, high) of the file as it came
-  FrameLayout layout;                     // of the file as it came
+  FrameLayout layout;                     // of the file made of prefix, elements and suffix
   std::uint8_t grow_axis = 0;             // along which it was added
   Side side = Side::append;               // the door that it came through: side,
   bool names_axis = false;                // whether that named the axis,
@@ -64,6 +67,13 @@ struct FrameRow {
   std::uint32_t mode = 0;  // permission bits
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
+
+  std::uint64_t file_bytes() const {
+    return original.length > 0 ? original.length
+                               : prefix.length + layout.data_bytes + suffix.length;
+  }
+  // All that lies in the heap but the name.
+  std::array<HeapRef, 5> texts() const { return {prefix, suffix, original, runs, sums}; }
 };
 
 // Frames whose extents across the axis that grows are not those of the cube: all taken; only
@@ -79,13 +89,18 @@ struct Settings {
   std::string dtype;
   std::string letters;  // "xyz"
   std::string pad;
-  std::string grow;     // axis letter; empty: the slowest
-  std::string formats;  // "fits npy"; empty: the first frame's
-  std::string order;    // "name", or FITS keywords; empty: arrival
-  std::string header;   // the cube's own FITS cards, 80 characters each
+  std::string grow;                  // axis letter; empty: the slowest
+  std::string formats;               // "fits npy"; empty: the first frame's
+  std::string order;                 // "name", or FITS keywords; empty: arrival
+  std::string header;                // the cube's own FITS cards, 80 characters each
+  Coords header_first, header_last;  // the coordinates that the axes began and ended with when that
+  Shape header_extent;               // was set, and their extents; empty: it was not defined yet
   Ragged ragged = Ragged::pad;
   SameName same_name = SameName::once;
-  bool sync_each_close = false;  // durability = disk
+  Rounding rounding = Rounding::exact;  // convert
+  bool drops_residue = false;           // residue = drop
+  std::string hdu;                      // which image of a file; empty: the first
+  bool sync_each_close = false;         // durability = disk
 
   friend bool operator==(const Settings&, const Settings&) = default;
 };

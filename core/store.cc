@@ -64,7 +64,7 @@ Result<PosixFile> open_note(const PosixFile& directory, const std::string& path,
   return note;
 }
 
-class StoreOnDisk final : public Store, public SyncQueue {
+class StoreOnDisk final : public Store, public CubeHost {
  public:
   StoreOnDisk(PosixFile directory, PosixFile note, const StoreOptions& options)
       : directory_(std::move(directory)), note_(std::move(note)), options_(options) {}
@@ -80,7 +80,8 @@ class StoreOnDisk final : public Store, public SyncQueue {
   Result<struct statvfs> space() const override;
   Result<struct stat> attributes() const override;
 
-  void request(std::shared_ptr<CubeOnDisk> cube, SyncDone done) override;
+  void request_sync(std::shared_ptr<CubeOnDisk> cube, SyncDone done) override;
+  Unpacker& unpacker() override { return unpacker_; }
 
  private:
   struct Request {
@@ -97,6 +98,7 @@ class StoreOnDisk final : public Store, public SyncQueue {
   const PosixFile directory_;
   const PosixFile note_;  // holds the store's lock
   const StoreOptions options_;
+  Unpacker unpacker_{options_.unpacker};
   mutable Mutex lock_;
   std::map<std::string, std::shared_ptr<CubeOnDisk>, std::less<>> cubes_ GUARDED_BY(lock_);
 
@@ -157,7 +159,7 @@ void StoreOnDisk::serve(std::vector<Request> requests) {
   for (const Request& r : requests) r.done(results.at(r.cube.get()));
 }
 
-void StoreOnDisk::request(std::shared_ptr<CubeOnDisk> cube, SyncDone done) {
+void StoreOnDisk::request_sync(std::shared_ptr<CubeOnDisk> cube, SyncDone done) {
   {
     MutexLock lock(queue_lock_);
     if (running_ && !stopping_) {

@@ -10,13 +10,15 @@
 #include <vector>
 
 #include "core/cube.h"
+#include "core/unpacker.h"
 
 namespace accrete {
 
 struct StoreOptions {
-  bool create = true;          // make an empty directory (or a missing one) a store
+  bool create = true;  // make an empty directory (or a missing one) a store
   Limits limits;
   std::chrono::milliseconds sync_interval{5000};
+  std::string unpacker = Unpacker::default_program();  // path of the program that unpacks files
 };
 
 // Thread-safe.
@@ -28,7 +30,7 @@ class Store {
   static Result<std::unique_ptr<Store>> open(const std::string& path, const StoreOptions& options);
   virtual ~Store() = default;  // syncs all cubes, stops the threads, releases the lock
 
-  virtual void start() = 0;    // the thread that syncs and checkpoints
+  virtual void start() = 0;  // the thread that syncs and checkpoints
 
   virtual std::vector<std::string> names() const = 0;  // sorted
   // ENOENT; EIO with a sentence when it is damaged beyond opening (also in the log).
@@ -40,9 +42,9 @@ class Store {
   // EEXIST when `to` exists (also an empty one), ENOENT.
   virtual Status rename(std::string_view from, std::string_view to) = 0;
 
-  virtual Status sync() = 0;                            // all cubes, waits
+  virtual Status sync() = 0;  // all cubes, waits
   virtual Result<struct statvfs> space() const = 0;
-  virtual Result<struct stat> attributes() const = 0;   // of the store's directory: owner, mode
+  virtual Result<struct stat> attributes() const = 0;  // of the store's directory: owner, mode
 };
 
 }  // namespace accrete

@@ -69,10 +69,6 @@ class Txt final : public Format {
   Result<Look> look(std::span<const std::byte>, bool, const ImageChoice&) const override {
     return Look{};
   }
-  std::vector<std::string> cards(std::span<const std::byte>, const FrameLayout&) const override {
-    return {};
-  }
-
   bool can_show(DType, std::size_t rank) const override { return rank >= 1 && rank <= max_rank; }
   FileFace face(const ViewFacts& facts) const override {
     FileFace face;

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "core/linearize.h"
@@ -47,6 +49,7 @@ class Buffer {
 
 thread_local Buffer reply_buffer;
 thread_local Buffer native_buffer;
+thread_local Buffer text_buffer;
 
 // Pieces of a reply, in order.
 using Pieces = std::vector<iovec>;
@@ -114,6 +117,15 @@ Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::u
   const auto width = static_cast<std::size_t>(content.bytes_per_element);
   const ElementRange range(begin, end, width);
   const auto count = static_cast<std::size_t>(range.elements.length());
+  if (content.transfer) {
+    const Coding at_rest = shown.pinned->definition.coding;
+    std::byte* elements = native_buffer.room(count * size_of(at_rest.type));
+    ACCRETE_CHECK(read_elements(cube, shown, range.elements, elements, at_rest));
+    std::byte* buffer = reply_buffer.room(count * width);
+    content.transfer->to_file(buffer, elements, count);
+    add(pieces, buffer + range.skip, range.bytes);
+    return {};
+  }
   if (content.printer == nullptr) {
     if (content.shows == Shows::elements && content.coding == shown.pinned->definition.coding &&
         add_from_mapping(pieces, shown, range, width))
@@ -134,28 +146,54 @@ Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::u
 
 }  // namespace
 
-void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::string_view tail,
-                 std::uint64_t offset, std::size_t size) {
+void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::uint64_t offset,
+                 std::size_t size) {
   const Content& content = shown.content;
   const std::uint64_t total = content.total();
   const std::uint64_t begin = std::min(offset, total);
   const std::uint64_t end = begin + std::min<std::uint64_t>(size, total - begin);
-  const std::uint64_t head = content.head.size();
-  const std::uint64_t tail_at = content.tail_offset();
   Pieces pieces;
-  if (begin < head)
-    add(pieces, content.head.data() + begin, static_cast<std::size_t>(std::min(end, head) - begin));
-  const std::uint64_t first = std::max(begin, head);
-  const std::uint64_t last = std::min(end, tail_at);
-  if (first < last) {
-    if (const Status done = add_elements(pieces, cube, shown, first - head, last - head);
-        !done.ok())
-      return reply.error(done.error());
-  }
-  if (end > tail_at) {
-    const std::uint64_t from = std::max(begin, tail_at);
-    add(pieces, tail.data() + (from - tail_at), static_cast<std::size_t>(end - from));
-  }
+  // Calls add_part(first, end) for what the range has of the part that follows the one before.
+  std::uint64_t part = 0;
+  const auto take = [&](std::uint64_t length, const auto& add_part) -> Status {
+    const std::uint64_t first = std::max(begin, part);
+    const std::uint64_t last = std::min(end, part + length);
+    const std::uint64_t at = std::exchange(part, part + length);
+    return first < last ? add_part(first - at, last - at) : Status();
+  };
+  const std::uint64_t all_texts = content.before.length + content.tail_bytes + content.after.length;
+  std::byte* const texts =
+      text_buffer.room(static_cast<std::size_t>(std::min(end - begin, all_texts)));
+  std::size_t text_bytes = 0;
+  const auto read_text = [&](const HeapRef& text) {
+    return [&, text](std::uint64_t first, std::uint64_t last) -> Status {
+      const std::span<std::byte> target(texts + text_bytes, static_cast<std::size_t>(last - first));
+      ACCRETE_CHECK(cube.read_text(text, first, target));
+      add(pieces, target.data(), target.size());
+      text_bytes += target.size();
+      return {};
+    };
+  };
+  const auto read = [&]() -> Status {
+    ACCRETE_CHECK(take(content.head.size(), [&](std::uint64_t first, std::uint64_t last) -> Status {
+      add(pieces, content.head.data() + first, static_cast<std::size_t>(last - first));
+      return {};
+    }));
+    ACCRETE_CHECK(take(content.before.length, read_text(content.before)));
+    ACCRETE_CHECK(take(content.elements * content.bytes_per_element,
+                       [&](std::uint64_t first, std::uint64_t last) {
+                         return add_elements(pieces, cube, shown, first, last);
+                       }));
+    ACCRETE_CHECK(take(content.tail_bytes, [&](std::uint64_t first, std::uint64_t last) -> Status {
+      const auto bytes = static_cast<std::size_t>(last - first);
+      std::memset(texts + text_bytes, content.tail_fill, bytes);
+      add(pieces, texts + text_bytes, bytes);
+      text_bytes += bytes;
+      return {};
+    }));
+    return take(content.after.length, read_text(content.after));
+  };
+  if (const Status status = read(); !status.ok()) return reply.error(status.error());
   if (pieces.empty()) return reply.bytes(std::string_view());
   reply.pieces(pieces);
 }

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/cube.h"
+#include "core/transfer.h"
 #include "fs/reply.h"
 
 namespace accrete {
@@ -15,18 +16,21 @@ namespace accrete {
 enum class Shows : std::uint8_t { elements, mask };
 
 struct Content {
-  std::string head;
-  std::optional<View> view;         // whose elements; nothing where there are none
-  Shows shows = Shows::elements;    // what of them
-  Coding coding;                    // of the elements as the file has them
-  const Format* printer = nullptr;  // makes text of them; nothing: they are binary
+  std::string head;                  // of a view
+  HeapRef before, after;             // what else is before and after the elements of a frame
+  std::optional<View> view;          // whose elements; nothing where there are none
+  Shows shows = Shows::elements;     // what of them
+  Coding coding;                     // of the elements as the file has them
+  std::optional<Transfer> transfer;  // where their values are converted for the file
+  const Format* printer = nullptr;   // makes text of them; nothing: they are binary
   std::uint64_t elements = 0;
   std::uint64_t bytes_per_element = 1;
-  std::uint64_t tail_bytes = 0;
-  char tail_fill = '\0';  // of views
+  std::uint64_t tail_bytes = 0;  // of a view
+  char tail_fill = '\0';
 
-  std::uint64_t tail_offset() const { return head.size() + elements * bytes_per_element; }
-  std::uint64_t total() const { return tail_offset() + tail_bytes; }
+  std::uint64_t elements_offset() const { return head.size() + before.length; }
+  std::uint64_t tail_offset() const { return elements_offset() + elements * bytes_per_element; }
+  std::uint64_t total() const { return tail_offset() + tail_bytes + after.length; }
 };
 
 // Content as of a snapshot; what an open file shows until it shows a newer one.
@@ -37,8 +41,8 @@ struct Shown {
 
 // Answers a read of [offset, offset + size), cut at the end. Elements go straight from the mapping
 // into the reply where the file has them as they are at rest and in few pieces, else through a
-// buffer of this thread. `tail`: the whole tail, or anything when the range does not reach it.
-void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::string_view tail,
-                 std::uint64_t offset, std::size_t size);
+// buffer of this thread.
+void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::uint64_t offset,
+                 std::size_t size);
 
 }  // namespace accrete

@@ -71,6 +71,9 @@ Status DoorFile::write(std::uint64_t offset, std::span<const std::byte> bytes, b
   {
     MutexLock lock(mutex_);
     ACCRETE_CHECK(alive());
+  }
+  {
+    MutexLock lock(attributes_mutex_);
     mtime_ns_ = wall_clock_ns();
   }
   return append ? ingest_->append(bytes) : ingest_->write(offset, bytes);
@@ -175,22 +178,27 @@ void DoorFile::discard(const std::string& why) {
 }
 
 void DoorFile::set_mtime(std::int64_t ns) {
-  MutexLock lock(mutex_);
-  mtime_ns_ = ns;
+  {
+    MutexLock lock(attributes_mutex_);
+    mtime_ns_ = ns;
+  }
   ingest_->set_mtime(ns);
 }
 
 void DoorFile::set_mode(std::optional<std::uint32_t> mode, std::optional<std::uint32_t> uid,
                         std::optional<std::uint32_t> gid) {
-  MutexLock lock(mutex_);
-  mode_ = mode.value_or(mode_) & 07777;
-  uid_ = uid.value_or(uid_);
-  gid_ = gid.value_or(gid_);
-  ingest_->set_mode(mode_, uid_, gid_);
+  std::uint32_t all[3];
+  {
+    MutexLock lock(attributes_mutex_);
+    all[0] = mode_ = mode.value_or(mode_) & 07777;
+    all[1] = uid_ = uid.value_or(uid_);
+    all[2] = gid_ = gid.value_or(gid_);
+  }
+  ingest_->set_mode(all[0], all[1], all[2]);
 }
 
 void DoorFile::fill(struct stat& attributes) const {
-  MutexLock lock(mutex_);
+  MutexLock lock(attributes_mutex_);
   attributes.st_mode = S_IFREG | mode_;
   attributes.st_uid = uid_;
   attributes.st_gid = gid_;

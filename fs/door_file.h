@@ -79,11 +79,11 @@ class DoorFile {
   Outcome rename(std::string_view to) EXCLUDES(mutex_);
   void discard(const std::string& why) EXCLUDES(mutex_);
 
-  // Attributes until the commit.
-  void set_mtime(std::int64_t ns) EXCLUDES(mutex_);
+  // Attributes until the commit. fill() does not wait for one that is under way.
+  void set_mtime(std::int64_t ns) EXCLUDES(attributes_mutex_);
   void set_mode(std::optional<std::uint32_t> mode, std::optional<std::uint32_t> uid,
-                std::optional<std::uint32_t> gid) EXCLUDES(mutex_);
-  void fill(struct stat& attributes) const EXCLUDES(mutex_);
+                std::optional<std::uint32_t> gid) EXCLUDES(attributes_mutex_);
+  void fill(struct stat& attributes) const EXCLUDES(attributes_mutex_);
 
  private:
   DoorFile(std::shared_ptr<Ingest> ingest, std::string name, std::uint32_t mode, std::uint32_t uid,
@@ -100,10 +100,11 @@ class DoorFile {
   std::optional<Status> answer_ GUARDED_BY(mutex_);  // of the last close that tried to commit
   std::size_t descriptions_ GUARDED_BY(mutex_) = 0;
   bool discarded_ GUARDED_BY(mutex_) = false;
-  std::uint32_t mode_ GUARDED_BY(mutex_);
-  std::uint32_t uid_ GUARDED_BY(mutex_);
-  std::uint32_t gid_ GUARDED_BY(mutex_);
-  std::int64_t mtime_ns_ GUARDED_BY(mutex_);
+  mutable Mutex attributes_mutex_;
+  std::uint32_t mode_ GUARDED_BY(attributes_mutex_);
+  std::uint32_t uid_ GUARDED_BY(attributes_mutex_);
+  std::uint32_t gid_ GUARDED_BY(attributes_mutex_);
+  std::int64_t mtime_ns_ GUARDED_BY(attributes_mutex_);
 };
 
 // Answers a request that committed, once every view shows the commit and, with durability = disk,

@@ -8,6 +8,15 @@
 
 namespace accrete {
 
+namespace {
+
+bool has_texts_of(const Content& content, const FrameRow& row) {
+  if (row.original.length > 0) return content.before == row.original;
+  return content.before == row.prefix && content.after == row.suffix;
+}
+
+}  // namespace
+
 void FrameFile::attach(std::shared_ptr<DoorFile> incoming) {
   incoming->add_description();
   MutexLock lock(mutex_);
@@ -46,23 +55,11 @@ std::shared_ptr<const Shown> FrameFile::current() {
   MutexLock lock(mutex_);
   if (newest->generation > shown_->pinned->generation) {
     const std::optional<FrameRow> row = newest->frames.find(node_->id_);
-    if (row && row->state == FrameState::live)
+    // Texts that are the frame's no more are kept by the snapshot that has them.
+    if (row && row->state == FrameState::live && has_texts_of(shown_->content, *row))
       shown_ = std::make_shared<const Shown>(Shown{std::move(newest), shown_->content});
   }
   return shown_;
-}
-
-Result<std::shared_ptr<const std::string>> FrameFile::tail() {
-  {
-    MutexLock lock(mutex_);
-    if (tail_ != nullptr) return tail_;
-  }
-  ACCRETE_TRY(const FrameRow row, node_->last_row());
-  ACCRETE_TRY(std::string text, state().cube().frame_suffix(row));
-  MutexLock lock(mutex_);
-  text.resize(static_cast<std::size_t>(shown_->content.tail_bytes));
-  tail_ = std::make_shared<const std::string>(std::move(text));
-  return tail_;
 }
 
 void FrameFile::read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) {
@@ -78,15 +75,7 @@ void FrameFile::read(Reply reply, std::uint64_t offset, std::size_t size, bool f
     if (!watched_.exchange(true)) state().watch(node_);
   }
   const std::shared_ptr<const Shown> shown = current();
-  std::string_view tail_text;
-  std::shared_ptr<const std::string> tail_kept;
-  if (shown->content.tail_bytes != 0 && offset + size > shown->content.tail_offset()) {
-    const Result<std::shared_ptr<const std::string>> tail = this->tail();
-    if (!tail.ok()) return reply.error(tail.error());
-    tail_kept = *tail;
-    tail_text = *tail_kept;
-  }
-  reply_range(std::move(reply), state().cube(), *shown, tail_text, offset, size);
+  reply_range(std::move(reply), state().cube(), *shown, offset, size);
 }
 
 void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
@@ -108,14 +97,22 @@ void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::by
 void FrameFile::flush(Reply reply, const Caller& caller) {
   const std::shared_ptr<DoorFile> file = writes_ ? incoming() : nullptr;
   if (file == nullptr) return reply.ok();
+  const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
+  if (!file->ingest().takes_long()) return close(file, caller, later);
+  // This file stays: the kernel releases it after the answer.
+  state().tree().workers().post([this, file, caller, later] { close(file, caller, later); });
+}
+
+void FrameFile::close(const std::shared_ptr<DoorFile>& file, const Caller& caller,
+                      std::shared_ptr<Reply> reply) {
   const DoorFile::Outcome outcome = file->close([&] {
     const std::array<std::uint64_t, 2> inos{
         node_->ino(), node_->staging_ino_ ? node_->staging_ino_ : node_->ino()};
     return is_held(caller.pid, inos);
   });
-  if (!outcome.committed) return reply.status(outcome.status);
+  if (!outcome.committed) return reply->status(outcome.status);
   if (node_->incoming() == file) node_->finish(*outcome.committed);
-  answer_commit(node_->state_, outcome.contents_changed, state().tree().later(std::move(reply)));
+  answer_commit(node_->state_, outcome.contents_changed, std::move(reply));
 }
 
 bool FrameFile::is_incoming() const {

@@ -33,9 +33,10 @@ class FrameFile : public OpenFile {
   Status replace(const Door& door) EXCLUDES(mutex_);
 
  private:
+  void close(const std::shared_ptr<DoorFile>& file, const Caller& caller,
+             std::shared_ptr<Reply> reply);
   CubeState& state() const { return *node_->state_; }
   std::shared_ptr<const Shown> current() EXCLUDES(mutex_);
-  Result<std::shared_ptr<const std::string>> tail() EXCLUDES(mutex_);
 
   const std::shared_ptr<FrameNode> node_;
   const bool writes_;
@@ -44,7 +45,6 @@ class FrameFile : public OpenFile {
   mutable Mutex mutex_;
   std::shared_ptr<DoorFile> incoming_ GUARDED_BY(mutex_);
   std::shared_ptr<const Shown> shown_ GUARDED_BY(mutex_);
-  std::shared_ptr<const std::string> tail_ GUARDED_BY(mutex_);
 };
 
 }  // namespace accrete

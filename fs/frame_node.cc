@@ -86,15 +86,25 @@ Result<FrameRow> FrameNode::last_row() const {
 }
 
 Result<Shown> FrameNode::show() const {
-  ACCRETE_TRY(const FrameRow row, this->row());
+  Pinned pinned = state_->cube().pin();
+  const auto found = pinned->frames.find(id_);
+  if (!found || found->state == FrameState::gone)
+    return fail(std::errc::no_such_file_or_directory, "there is no such frame any more");
+  const FrameRow& row = *found;
   Content content;
-  ACCRETE_TRY(content.head, state_->cube().frame_prefix(row));
+  if (row.original.length > 0) {
+    content.before = row.original;
+    return Shown{std::move(pinned), std::move(content)};
+  }
+  content.before = row.prefix;
+  content.after = row.suffix;
   ACCRETE_TRY(content.view, state_->cube().frame_view(row));
   content.coding = row.layout.coding;
+  const Definition& definition = pinned->definition;
+  const Transfer transfer(row.layout, definition.coding, Rounding::nearest, definition.pad);
+  if (transfer.converts()) content.transfer = transfer;
   content.bytes_per_element = size_of(row.layout.coding.type);
   content.elements = row.layout.data_bytes / content.bytes_per_element;
-  content.tail_bytes = row.suffix.length;
-  Pinned pinned = state_->cube().pin();
   if (row.state == FrameState::removed) {
     ACCRETE_TRY(pinned, state_->cube().show_removed(pinned, row));
   }
@@ -115,7 +125,7 @@ Result<struct stat> FrameNode::attributes() {
   attributes.st_mode = S_IFREG | (row.mode & 07777);
   attributes.st_uid = row.uid;
   attributes.st_gid = row.gid;
-  set_size(attributes, row.prefix.length + row.layout.data_bytes + row.suffix.length);
+  set_size(attributes, row.file_bytes());
   set_times(attributes, row.mtime_ns);
   return attributes;
 }
@@ -125,7 +135,12 @@ std::shared_ptr<DoorFile> FrameNode::written_by(const AttributeChange& change) c
     if (file == change.file) return file->incoming();
   for (FrameFile* file : writers_)
     if (file->opened_by(change.caller) && file->incoming() != nullptr) return file->incoming();
-  return incoming_;
+  // One that is committed is a frame: who has opened that anew starts another.
+  const bool begins_anew =
+      change.size && incoming_ != nullptr && incoming_->committed() &&
+      std::any_of(writers_.begin(), writers_.end(),
+                  [&](const FrameFile* file) { return file->opened_by(change.caller); });
+  return begins_anew ? nullptr : incoming_;
 }
 
 Status FrameNode::change_attributes(const AttributeChange& change) {

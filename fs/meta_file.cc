@@ -29,23 +29,60 @@ class PropertyFile : public TextFile {
   PropertyFile(std::shared_ptr<CubeState> state, std::string name, std::string text)
       : TextFile(std::move(text)), state_(std::move(state)), name_(std::move(name)) {}
 
-  void write(Reply reply, std::uint64_t, std::span<const std::byte> bytes, bool) override {
-    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    const Status status = state_->cube().set_property(name_, text);
-    if (status.ok()) {
-      // A new order changes what names and indexes mean.
-      const std::shared_ptr<Reply> later = state_->tree().later(std::move(reply));
-      return state_->tree().publisher().announce(
-          state_, true, [later, size = bytes.size()] { later->written(size); });
+  // Each write is one setting. Only of a header several can be one, as editors write them in
+  // blocks: it is set by the first that is no whole number of blocks, or by close().
+  void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
+             bool append) override {
+    constexpr std::size_t block = 512;
+    std::string text;
+    {
+      MutexLock lock(mutex_);
+      if (waiting_.empty()) adds_ = append || offset > 0;
+      waiting_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      if (name_ == "header" && bytes.size() % block == 0 && waiting_.size() <= most_text)
+        return reply.written(bytes.size());
+      text.swap(waiting_);
     }
-    state_->cube().record({"refuse", "meta/" + name_, std::nullopt, status.error().number(),
-                           status.error().sentence});
-    reply.error(status.error());
+    set(text, state_->tree().later(std::move(reply)), bytes.size());
+  }
+
+  void flush(Reply reply, const Caller&) override {
+    std::string text;
+    {
+      MutexLock lock(mutex_);
+      text.swap(waiting_);
+    }
+    if (text.empty()) return reply.ok();
+    set(text, state_->tree().later(std::move(reply)), std::nullopt);
   }
 
  private:
+  static constexpr std::size_t most_text = 1 << 20;
+
+  // `written`: what a write says; nothing: the answer is that of a close.
+  void set(const std::string& text, const std::shared_ptr<Reply>& reply,
+           std::optional<std::size_t> written) {
+    const Status status = state_->cube().set_property(name_, text, adds());
+    if (!status.ok()) {
+      state_->cube().record({"refuse", "meta/" + name_, std::nullopt, status.error().number(),
+                             status.error().sentence});
+      return reply->error(status.error());
+    }
+    // A new order changes what names and indexes mean.
+    state_->tree().publisher().announce(
+        state_, true, [reply, written] { written ? reply->written(*written) : reply->ok(); });
+  }
+
+  bool adds() const {
+    MutexLock lock(mutex_);
+    return adds_;
+  }
+
   const std::shared_ptr<CubeState> state_;
   const std::string name_;
+  mutable Mutex mutex_;
+  std::string waiting_ GUARDED_BY(mutex_);
+  bool adds_ GUARDED_BY(mutex_) = false;
 };
 
 class HistoryFile : public OpenFile {
@@ -81,7 +118,8 @@ Result<struct stat> PropertyNode::attributes() {
 
 Status PropertyNode::change_attributes(const AttributeChange& change) {
   if (!Cube::is_settable(name_)) return only_to_read("meta/" + name_);
-  if (change.size.value_or(0) != 0 || change.mode || change.uid || change.gid)
+  // Mode, owner and times are taken without effect: editors give them back to what they save.
+  if (change.size.value_or(0) != 0)
     return fail(std::errc::operation_not_permitted,
                 "meta/" + name_ + " takes a text by write() and nothing else");
   return {};

@@ -16,6 +16,7 @@
 #include "fs/node.h"
 #include "fs/node_table.h"
 #include "fs/publish.h"
+#include "fs/workers.h"
 
 namespace accrete {
 
@@ -76,6 +77,7 @@ class Tree {
   Store& store() const { return store_; }
   NodeTable& nodes() { return nodes_; }
   Publisher& publisher() { return publisher_; }
+  Workers& workers() { return workers_; }
 
   // After INIT: whether direct_io files can be mapped shared.
   void set_direct_mmap(bool allowed);
@@ -116,7 +118,8 @@ class Tree {
   std::unordered_map<OpenFile*, Kept> files_ GUARDED_BY(mutex_);
   std::size_t late_replies_ GUARDED_BY(mutex_) = 0;
   CondVar all_answered_;
-  Publisher publisher_;  // last: its thread uses the rest
+  Publisher publisher_;  // these are last: their threads use the rest
+  Workers workers_;
 };
 
 // Fills in what all regular files have in common.

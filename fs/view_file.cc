@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "core/view_header.h"
+
 namespace accrete {
 
 namespace {
@@ -21,43 +23,6 @@ std::string letters_of(const View& view, const Definition& definition) {
   for (std::size_t d = 0; d < view.rank(); ++d)
     letters += definition.letters[view.dimension(d).axis];
   return letters;
-}
-
-// Spanned axes whole and in natural order.
-bool is_plain(const View& view) {
-  for (std::size_t d = 0; d < view.rank(); ++d) {
-    const ViewAxis& dimension = view.dimension(d);
-    if (d > 0 && dimension.axis < view.dimension(d - 1).axis) return false;
-    if (dimension.range != Interval{0, view.axis(dimension.axis).extent()}) return false;
-  }
-  return true;
-}
-
-// The frame that gave the fixed index of the axis which that frame grew.
-std::optional<FrameRow> frame_of(const Snapshot& snapshot, const View& view) {
-  for (std::size_t axis = 0; axis < view.cube_rank(); ++axis) {
-    if (view.dimension_of(axis) != view.rank()) continue;
-    if (std::optional<FrameRow> row = snapshot.frame_at(axis, view.fixed_coordinate(axis)))
-      return row;
-  }
-  return std::nullopt;
-}
-
-bool shows_cube_header(const View& view) {
-  return view.rank() == view.cube_rank() && is_plain(view);
-}
-
-std::vector<std::string> cards_of(const Cube& cube, const Snapshot& snapshot, const View& view) {
-  std::vector<std::string> cards;
-  if (shows_cube_header(view)) {
-    const std::string& header = snapshot.definition.settings.header;
-    for (std::size_t at = 0; at + 80 <= header.size(); at += 80)
-      cards.push_back(header.substr(at, 80));
-  } else if (view.rank() >= 2 && is_plain(view)) {
-    if (const std::optional<FrameRow> row = frame_of(snapshot, view))
-      cards = cube.frame_cards(*row);
-  }
-  return cards;
 }
 
 // The same view where its slowest axis ends now; nothing when what it shows is not a part of that.
@@ -140,21 +105,22 @@ Identity identity_to_the_end(std::uint64_t cube_uid, const ViewMeaning& meaning,
 }
 
 // When what it shows was taken.
-std::int64_t time_of(const Snapshot& snapshot, const View& view) {
-  std::optional<FrameRow> row = frame_of(snapshot, view);
+std::int64_t time_of(const Cube& cube, const Snapshot& snapshot, const View& view) {
+  std::optional<FrameRow> row = frame_of(cube, snapshot, view);
   if (!row) row = snapshot.frames.find(snapshot.newest);
   return row ? row->arrival_ns : 0;
 }
 
 }  // namespace
 
-Identity view_identity(std::uint64_t cube_uid, const Snapshot& snapshot,
-                       const ViewMeaning& meaning) {
+bool has_cards(const ViewMeaning& meaning) {
+  return meaning.shows == Shows::elements && meaning.file_format->id() == FormatId::fits;
+}
+
+Identity view_identity(Cube& cube, const Snapshot& snapshot, const ViewMeaning& meaning) {
   Identity identity =
-      identity_to_the_end(cube_uid, meaning, fixed_coordinates(meaning.view), meaning.extends);
-  if (meaning.shows == Shows::elements && meaning.file_format->id() == FormatId::fits &&
-      shows_cube_header(meaning.view))
-    identity.add(Identity::hash(snapshot.definition.settings.header));
+      identity_to_the_end(cube.uid(), meaning, fixed_coordinates(meaning.view), meaning.extends);
+  if (has_cards(meaning)) identity.add(view_cards_version(cube, snapshot, meaning.view));
   return identity;
 }
 
@@ -163,7 +129,7 @@ std::uint64_t view_ino(std::uint64_t cube_uid, const ViewMeaning& meaning, const
 }
 
 ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, ViewMeaning meaning)
-    : Node(view_identity(state->cube().uid(), snapshot, meaning),
+    : Node(view_identity(state->cube(), snapshot, meaning),
            view_ino(state->cube().uid(), meaning, fixed_coordinates(meaning.view))),
       state_(std::move(state)),
       shows_(meaning.shows),
@@ -171,9 +137,11 @@ ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, V
       extends_(meaning.extends),
       type_(type_of(snapshot.definition, shows_)),
       letters_(letters_of(meaning.view, snapshot.definition)),
+      cards_(has_cards(meaning) ? view_cards(state_->cube(), snapshot, meaning.view)
+                                : std::vector<std::string>()),
       view_(std::move(meaning.view)),
       generation_(snapshot.generation),
-      mtime_ns_(time_of(snapshot, view_)),
+      mtime_ns_(time_of(state_->cube(), snapshot, view_)),
       told_elements_(view_.element_count()) {}
 
 void ViewNode::advance(const Pinned& newest) {
@@ -223,8 +191,7 @@ Shown ViewNode::show(Pinned pinned, View view) const {
   ViewFacts facts;
   facts.type = type_;
   facts.shape = view.shape();
-  if (format_.id() == FormatId::fits && shows_ == Shows::elements)
-    facts.cards = cards_of(state_->cube(), *pinned.snapshot, view);
+  facts.cards = cards_;
   facts.axis_letters = letters_;
   FileFace face = format_.face(facts);
   content.head = std::move(face.header);
@@ -260,7 +227,7 @@ ExtendedAttributes ViewNode::extended_attributes() {
   ExtendedAttributes attributes{{"user.accrete.shape", to_string(view.shape())},
                                 {"user.accrete.dtype", std::string(name_of(type_))},
                                 {"user.accrete.axes", letters_}};
-  if (const std::optional<FrameRow> row = frame_of(*pinned.snapshot, view))
+  if (const std::optional<FrameRow> row = frame_of(state_->cube(), *pinned.snapshot, view))
     attributes.emplace_back("user.accrete.frame", state_->cube().frame_name(*row));
   return attributes;
 }
@@ -296,9 +263,7 @@ class OpenView : public OpenFile {
       watch();
     }
     const std::shared_ptr<const Shown> shown = current();
-    const std::string tail(static_cast<std::size_t>(shown->content.tail_bytes),
-                           shown->content.tail_fill);
-    reply_range(std::move(reply), node_->state_->cube(), *shown, tail, offset, size);
+    reply_range(std::move(reply), node_->state_->cube(), *shown, offset, size);
   }
 
   void release() override {

@@ -42,8 +42,7 @@ struct ViewMeaning {
 
 Coords fixed_coordinates(const View& view);
 
-Identity view_identity(std::uint64_t cube_uid, const Snapshot& snapshot,
-                       const ViewMeaning& meaning);
+Identity view_identity(Cube& cube, const Snapshot& snapshot, const ViewMeaning& meaning);
 // `fixed` stands for the view's own fixed coordinates (so that a listing needs one view only).
 std::uint64_t view_ino(std::uint64_t cube_uid, const ViewMeaning& meaning, const Coords& fixed);
 
@@ -88,8 +87,9 @@ class ViewNode : public Node, public Watched {
   // The cube may be another by now, if its last frame went while the view was open.
   const DType type_;
   const std::string letters_;
-  std::atomic<bool> has_pages_ = false;  // the kernel was given bytes that it keeps
-  std::atomic<std::uint64_t> size_ = 0;  // of files that do not extend, once known
+  const std::vector<std::string> cards_;  // of its FITS header, whose length so never changes
+  std::atomic<bool> has_pages_ = false;   // the kernel was given bytes that it keeps
+  std::atomic<std::uint64_t> size_ = 0;   // of files that do not extend, once known
   mutable Mutex mutex_;
   View view_ GUARDED_BY(mutex_);
   std::uint64_t generation_ GUARDED_BY(mutex_);  // view_ is as of this one

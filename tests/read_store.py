@@ -18,7 +18,7 @@ from xxh3 import xxh3_64
 NOTE = b"accretefs store, version 1\n"
 DTYPES = (None, "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 JOURNAL_HEADER, RECORD_HEADER, MARK_BODY, CHECKPOINT_HEADER = 48, 24, 48, 128
-FRAME_ROW, BOX_ROW = 432, 256
+FRAME_ROW, BOX_ROW = 512, 256
 DELTA, MARK = 1, 2
 LIVE, REMOVED, GONE = 1, 2, 3
 INSERT, HIDE, SHOW, DROP, MOVE = 1, 2, 3, 4, 5
@@ -71,6 +71,10 @@ class Coding:
         return int(self.type[1])
 
     @property
+    def native(self):
+        return np.dtype("<" + self.type)
+
+    @property
     def words(self):
         """The elements as plain words, so that all bits survive."""
         return np.dtype((">" if self.big_endian else "<") + f"u{self.size}")
@@ -86,16 +90,91 @@ class Coding:
         return (words ^ words.dtype.type(self.flip())).astype(self.words, order="K")
 
 
+@np.errstate(invalid="ignore")
+def nearest(values, to, nan=0):
+    """Values as the nearest ones of another type; `nan` is what integers have for NaN."""
+    source = values.dtype
+    if to == source:
+        return values
+    if to.kind == "f":
+        if source.kind == "f" and to.itemsize < source.itemsize:
+            most = np.finfo(to).max
+            values = np.where(np.isfinite(values), values.clip(-most, most), values)
+        return values.astype(to)
+    low, high = np.iinfo(to).min, np.iinfo(to).max
+    if source.kind != "f":
+        bounds = np.iinfo(source)
+        return values.clip(source.type(max(low, bounds.min)),
+                           source.type(min(high, bounds.max))).astype(to)
+    whole = np.rint(values)
+    too_small, too_large = whole < low, whole >= source.type(2) ** int(high).bit_length()
+    inside = ~(too_small | too_large | np.isnan(whole))
+    out = np.full(values.shape, nan, to)
+    out[inside] = whole[inside].astype(to)
+    out[too_small], out[too_large] = low, high
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """value = zero + scale × element."""
+    physical: str
+    scale: float
+    zero: float
+    blank: int = None
+
+    def values(self, elements, cube):
+        """What elements stand for in a cube of that type; NaN for the blank ones, but where they
+        stay integers."""
+        blank = self.blank_of(elements.dtype)
+        if self.is_plain(cube):
+            return elements
+        with np.errstate(all="ignore"):
+            physical = np.dtype("<" + self.physical)
+            values = nearest(elements, physical)
+            if self.scale != 1:
+                values = values * physical.type(self.scale)
+            if self.zero != 0:
+                values = values + physical.type(self.zero)
+        if blank is None:
+            return values
+        return np.where(elements == blank, physical.type(np.nan), values)
+
+    def elements(self, values, to):
+        """Elements of type `to` for values of any type."""
+        if self.is_plain(values.dtype):
+            return nearest(values, to, self.blank_of(to) or 0)
+        with np.errstate(all="ignore"):
+            factor = np.float64(1) / np.float64(self.scale)
+            values = nearest(values, np.dtype("<" + self.physical))
+            quotients = (values.astype("<f8") - self.zero) * factor
+            return nearest(quotients.astype(values.dtype), to, self.blank_of(to) or 0)
+
+    def is_plain(self, cube):
+        return self.scale == 1 and self.zero == 0 and cube.kind in "iu"
+
+    def blank_of(self, type):
+        """The element that stands for no value; None where the type has no such element."""
+        bounds = np.iinfo(type) if type.kind != "f" else None
+        has_it = bounds and self.blank is not None and bounds.min <= self.blank <= bounds.max
+        return self.blank if has_it else None
+
+
 class Definition:
     def __init__(self, f):
-        flags, number, coding, self.rank, self.ragged, self.same_name, _ = f.get("BBBBBBH")
+        (flags, number, coding, self.rank, self.ragged, self.same_name, self.rounding,
+         header_axes) = f.get("8B")
         self.defined = bool(flags & 1)
+        self.drops_residue = bool(flags & 2)
         self.sync_each_close = bool(flags & 4)
         self.coding = Coding.make(number, coding)
         self.pad = f.take(8)
         self.letters, self.formats = f.text(), f.text()
         self.settings = {name: f.text() for name in (
-            "dtype", "letters", "pad", "grow", "formats", "order", "header")}
+            "dtype", "letters", "pad", "grow", "formats", "order", "header", "hdu")}
+        self.header_first, self.header_last = (
+            [f.get("q") for _ in range(header_axes)] for _ in range(2))
+        self.header_extent = [f.get("Q") for _ in range(header_axes)]
         if not (int(self.defined) <= self.rank == len(self.letters) <= 8):
             raise Damaged("a definition contradicts itself")
 
@@ -172,6 +251,15 @@ class FrameRow:
         self.first = f.get("8q")[:self.rank]
         self.extent = f.get("8Q")[:self.rank]
         self.file_shape = f.get("8Q")[:file_rank]
+        self.original = f.get("QQQ")
+        scale, zero, blank, physical, has_blank = f.get("ddqBB")
+        f.take(6)
+        self.scaling = None
+        if physical:
+            self.scaling = Scaling(Coding.make(physical, 0).type, scale, zero,
+                                   blank if has_blank else None)
+        self.header_offset, self.primary_bytes = f.get("QQ")
+        f.take(8)
 
     def elements(self):
         """What the row says of its elements; they are looked at when it is news."""
@@ -501,8 +589,15 @@ class Cube:
         """All that the row of a live or removed frame refers to."""
         if xxh3_64(self.heap_text(row.name)) != row.name_hash:
             raise Damaged("a frame's name is not that of its hash")
-        self.heap_text(row.prefix)
-        self.heap_text(row.suffix)
+        for ref in (row.prefix, row.suffix, row.original):
+            self.heap_text(ref)
+        if (row.data_offset != row.prefix[1] or
+                row.data_bytes != math.prod(row.extent) * row.coding.size or
+                math.prod(row.extent) != math.prod(row.file_shape)):
+            raise Damaged("a frame's lengths contradict each other")
+        if (not row.primary_bytes <= row.header_offset <= row.data_offset or
+                row.original[1] and (row.header_offset != row.primary_bytes or row.suffix[1])):
+            raise Damaged("a frame's headers are not where its row says")
         if not with_elements:
             return
         stream = self.definition.coding.encode(self.frame_words(row)).tobytes()
@@ -518,10 +613,28 @@ class Cube:
         return {self.heap_text(row.name): row for row in self.frames.values()
                 if row.state == state}
 
+    def frame_headers(self, row):
+        """The header of the image, and that of the primary HDU where it is another."""
+        text = self.heap_text(row.prefix)
+        return text[row.header_offset:], text[:row.primary_bytes]
+
     def frame_file(self, row):
-        """The bytes of the file that the frame came as."""
-        data = row.coding.encode(self.frame_words(row)).tobytes()
+        """The bytes of the frame's file."""
+        if row.original[1]:
+            return self.heap_text(row.original)
+        words = self.frame_words(row)
+        values = words.view(self.definition.coding.native)
+        if row.scaling:
+            values = row.scaling.elements(values, row.coding.native)
+        else:
+            values = nearest(values, row.coding.native)
+        data = row.coding.encode(values.view(f"<u{row.coding.size}")).tobytes()
         return self.heap_text(row.prefix) + data + self.heap_text(row.suffix)
+
+
+def file_values(row, elements, cube):
+    """What elements of a frame's file stand for in a cube of that type."""
+    return row.scaling.values(elements, cube) if row.scaling else elements
 
 
 def concatenated(ranges):

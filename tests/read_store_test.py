@@ -57,7 +57,28 @@ class ReadStore(unittest.TestCase):
             for name, row in frames.items():
                 cube.check_frame(row)
                 self.assertEqual(cube.frame_file(row), files[name].read_bytes(), name)
+                self.check_values(cube, row)
         self.check_states(cube)
+
+    def check_values(self, cube, row):
+        """The frame's elements in the cube are what its file's elements stand for."""
+        file, header = cube.frame_file(row), cube.frame_headers(row)[0]
+        begin = file.index(header) + len(header) if header else row.data_offset
+        data = file[begin:begin + row.data_bytes]
+        elements = row.coding.decode(np.frombuffer(data, row.coding.words)).view(row.coding.native)
+        type, pad = cube.definition.coding.native, cube.definition.pad_word()
+        values = read_store.file_values(row, elements, type)
+        want = read_store.nearest(values, type, pad.view(type))
+        if row.scaling and row.scaling.blank_of(elements.dtype) is not None:
+            blank = elements == row.scaling.blank
+            if row.scaling.is_plain(type):
+                want[blank] = pad.view(type)
+            else:
+                self.assertTrue(np.isnan(values[blank]).all())
+        have = cube.frame_words(row).view(type)
+        nans = np.isnan(want)
+        self.assertTrue(np.isnan(have[nans]).all())
+        self.assertEqual(have[~nans].tobytes(), want[~nans].tobytes())
 
     def check_states(self, cube):
         """What the frames' states mean for coordinates and slots."""
@@ -104,7 +125,15 @@ class ReadStore(unittest.TestCase):
         self.assertFalse(empty.definition.defined)
         self.assertEqual(empty.definition.letters, b"xyf")
         settings = empty.definition.settings
-        self.assertEqual((settings["letters"], settings["pad"]), (b"xyf", b"7"))
+        self.assertEqual((settings["letters"], settings["pad"], settings["hdu"]),
+                         (b"xyf", b"7", b"SCI,2"))
+        self.assertTrue(empty.definition.drops_residue)
+        self.assertEqual(empty.definition.rounding, 1)
+        self.assertEqual((empty.definition.header_first, empty.definition.header_last), ([], []))
+        kept = read_store.open_cube(store, "kept").definition
+        self.assertEqual(kept.settings["header"], b"OBJECT  = 'kept'".ljust(80))
+        self.assertEqual((kept.header_first, kept.header_last, kept.header_extent),
+                         ([0, 0, 0], [4, 3, 0], [5, 4, 1]))
 
     def copy_of(self, store, name):
         target = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
@@ -177,6 +206,19 @@ class ReadStore(unittest.TestCase):
         self.assertEqual(cube.lost_records, 3)
         self.assertEqual(cube.array().tobytes(), want[:-3].tobytes())
 
+    def test_a_record_whose_original_did_not_reach_the_disk_ends_the_history(self):
+        want = np.load(self.directory / "0" / "expected" / "kept" / "cube.npy")
+        store = self.copy_of(self.directory / "0" / "live", "kept")
+        row = read_store.open_cube(store, "kept").frames[2]
+        offset, length, _ = row.original
+        self.assertEqual(length, row.full_bytes)
+        with open(store / "kept" / "heap", "r+b") as heap:
+            heap.seek(offset)
+            heap.write(bytes(length))
+        cube = read_store.open_cube(store, "kept")
+        self.assertEqual(cube.lost_records, 2)
+        self.assertEqual(cube.array().tobytes(), want[:1].tobytes())
+
     def test_damage_before_a_mark_is_told(self):
         store = self.copy_of(self.directory / "0" / "store", "large")
         journal = store / "large" / "journal.000001"
@@ -231,6 +273,8 @@ class ReadStore(unittest.TestCase):
         self.assertEqual((cube.definition.letters, cube.definition.formats), (b"xy", b"npy"))
         self.assertEqual(cube.boxes[1].extent, cube.frames[1].extent)
         self.assertEqual(cube.frames[1].file_shape, (3,))
+        self.assertIsNone(cube.frames[1].scaling)
+        self.assertEqual(len(data) % 8, 0)
 
 
 if __name__ == "__main__":

@@ -270,9 +270,10 @@ TEST(Axis, a_move_takes_states_along) {
   const Piece runs[] = {{0, 6}};
   const Axis axis = *Axis::from_runs(runs)->hide({2, 1});
   const Axis moved = *axis.move({1, 3}, 0);
-  EXPECT_EQ(moved.pieces(), (std::vector<Axis::Piece>{
-                                {{1, 1}, false}, {{2, 1}, true}, {{3, 1}, false}, {{0, 1}, false},
-                                {{4, 2}, false}}));
+  EXPECT_EQ(
+      moved.pieces(),
+      (std::vector<Axis::Piece>{
+          {{1, 1}, false}, {{2, 1}, true}, {{3, 1}, false}, {{0, 1}, false}, {{4, 2}, false}}));
 }
 
 // One drop that makes a piece merge with what follows and then cuts that piece as well.
@@ -336,8 +337,9 @@ TEST(Axis, appends_keep_the_epoch_and_all_other_changes_make_one) {
   EXPECT_FALSE(with_gap.is_prefix_of(first));
   EXPECT_TRUE(Axis().is_prefix_of(first));
   EXPECT_FALSE(first.is_prefix_of(Axis()));
-  for (const Axis& other : {*with_gap.insert(0, {-1, 1}), *with_gap.insert(3, {20, 1}),
-                            *with_gap.drop({11, 1}), *with_gap.hide({0, 1}), *with_gap.move({0, 1}, 3)}) {
+  for (const Axis& other :
+       {*with_gap.insert(0, {-1, 1}), *with_gap.insert(3, {20, 1}), *with_gap.drop({11, 1}),
+        *with_gap.hide({0, 1}), *with_gap.move({0, 1}, 3)}) {
     EXPECT_NE(other.epoch(), with_gap.epoch());
     EXPECT_FALSE(with_gap.is_prefix_of(other));
     EXPECT_FALSE(other.is_prefix_of(with_gap));

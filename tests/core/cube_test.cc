@@ -303,11 +303,12 @@ TEST_F(CubeTest, FramesThatDoNotFitAreRefusedWithASentence) {
   ASSERT_TRUE(put(*c, "a.fits", plane).ok());
   const auto other_type =
       put(*c, "b.fits",
-          frame_file(FormatId::fits, DType::i16, {8, 8}, random_elements(random, DType::i16, 64)));
+          frame_file(FormatId::fits, DType::f64, {8, 8}, random_elements(random, DType::f64, 64)));
   ASSERT_FALSE(other_type.ok());
   EXPECT_EQ(other_type.error().code, std::errc::invalid_argument);
-  EXPECT_NE(other_type.error().sentence.find("int16"), std::string::npos);
-  EXPECT_NE(other_type.error().sentence.find("float32"), std::string::npos);
+  for (const char* part : {"float64", "float32", "meta/dtype", " at (0, 0"})
+    EXPECT_NE(other_type.error().sentence.find(part), std::string::npos)
+        << other_type.error().sentence;
   const auto other_rank = put(*c, "c.fits",
                               frame_file(FormatId::fits, DType::f32, {2, 2, 2, 2},
                                          random_elements(random, DType::f32, 16)));
@@ -385,7 +386,7 @@ TEST_F(CubeTest, BytesAfterTheCommitChangeTheFrame) {
   const auto row = *c->pin()->frames.find(*c->find_frame("f.fits"));
   EXPECT_EQ(read_all(*c, *c->frame_view(row)), new_elements);
   EXPECT_EQ(c->pin()->axes[2].logical(row.first[2]), 1U) << "it keeps its place";
-  EXPECT_EQ(*c->frame_prefix(row), changed.substr(0, row.layout.data_offset));
+  EXPECT_TRUE(testing::file_of(*c, row) == changed);
 }
 
 TEST_F(CubeTest, SeveralWritersAtOnceAreAllTaken) {

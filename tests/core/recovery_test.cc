@@ -120,9 +120,7 @@ std::string difference(const Cube& cube, const State& state) {
     if (pinned->axes[2].position_of(row.first[2]) != position++)
       return plane.name + " is not at its place";
     if (plane.mtime != 0 && row.mtime_ns != plane.mtime) return plane.name + " has another mtime";
-    const auto suffix = cube.frame_suffix(row);
-    if (!suffix.ok()) return suffix.error().sentence;
-    if (!plane.suffix.empty() && !suffix->ends_with(plane.suffix))
+    if (!plane.suffix.empty() && !testing::text_of(cube, row.suffix).ends_with(plane.suffix))
       return plane.name + " has another suffix";
     std::string why;
     if (plane.removed) {

@@ -12,6 +12,7 @@
 
 #include "core/bytes.h"
 #include "core/store.h"
+#include "core/transfer.h"
 
 namespace accrete::testing {
 
@@ -79,9 +80,30 @@ inline std::vector<std::byte> read_all(const Cube& cube, const View& view) {
   const Pinned pinned = cube.pin();
   const DType type = pinned->definition.coding.type;
   std::vector<std::byte> bytes(view.element_count() * size_of(type));
-  EXPECT_TRUE(
-      cube.read(pinned, view, {0, view.element_count()}, bytes.data(), native(type)).ok());
+  EXPECT_TRUE(cube.read(pinned, view, {0, view.element_count()}, bytes.data(), native(type)).ok());
   return bytes;
+}
+
+inline std::string text_of(const Cube& cube, const HeapRef& text) {
+  std::string bytes(text.length, '\0');
+  EXPECT_TRUE(cube.read_text(text, 0, std::as_writable_bytes(std::span(bytes))).ok());
+  return bytes;
+}
+
+// The file that a live or removed frame came as, put together again.
+inline std::string file_of(const Cube& cube, const FrameRow& row) {
+  if (row.original.length > 0) return text_of(cube, row.original);
+  Pinned pinned = cube.pin();
+  if (row.state == FrameState::removed) pinned = *cube.show_removed(pinned, row);
+  const View view = *cube.frame_view(row);
+  const Definition& d = pinned->definition;
+  const Transfer transfer(row.layout, d.coding, Rounding::nearest, d.pad);
+  std::vector<std::byte> elements(view.element_count() * size_of(d.coding.type));
+  EXPECT_TRUE(cube.read(pinned, view, {0, view.element_count()}, elements.data(), d.coding).ok());
+  std::string data(row.layout.data_bytes, '\0');
+  transfer.to_file(reinterpret_cast<std::byte*>(data.data()), elements.data(),
+                   view.element_count());
+  return text_of(cube, row.prefix) + data + text_of(cube, row.suffix);
 }
 
 }  // namespace accrete::testing

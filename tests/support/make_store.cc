@@ -4,7 +4,8 @@
 //   make_store STORE READ
 //
 // In EXPECTED/CUBE, for each cube that is defined: cube.npy, the whole cube; mask.npy, 1 where a
-// frame gave the element; frames/FRAME and removed/FRAME, each frame's file as it came in.
+// frame gave the element; frames/FRAME and removed/FRAME, each frame's file: as it came in or,
+// where meta/residue drops some of that, as it is to be.
 // LIVE_COPY is a copy of the store taken before it was closed, some of its records not yet synced.
 // READ gets what core finds in a store that is there, in the form of EXPECTED.
 #include <filesystem>
@@ -13,8 +14,11 @@
 #include <iostream>
 #include <map>
 
+#include "core/convert.h"
+#include "core/fits_card.h"
 #include "core/format.h"
 #include "core/linearize.h"
+#include "core/transfer.h"
 #include "tests/core/store_fixture.h"
 
 namespace accrete {
@@ -36,6 +40,81 @@ void must(const Status& status) {
 }
 
 constexpr std::uint64_t largest_random = 1 << 17;  // elements up to which a random cube may grow
+
+struct Image {
+  DType type;
+  Shape shape;
+  std::vector<std::byte> elements;  // native
+  std::optional<Scaling> scaling;   // FITS only
+};
+
+std::string real_card(std::string_view keyword, double value) {
+  Element element;
+  std::memcpy(element.bytes.data(), &value, sizeof value);
+  return make_card(keyword, format_element(element, DType::f64), "");
+}
+
+std::string filled_up(std::string text, char filler) {
+  text.resize((text.size() + fits_block - 1) / fits_block * fits_block, filler);
+  return text;
+}
+
+// The cards of an HDU that come before all others; without shape it has no data.
+std::string first_cards(bool primary, int bitpix, const Shape& shape) {
+  std::string cards =
+      primary ? make_logical_card("SIMPLE", true, "") : make_card("XTENSION", "'IMAGE   '", "");
+  cards += make_integer_card("BITPIX", bitpix, "");
+  cards += make_integer_card("NAXIS", static_cast<std::int64_t>(shape.size()), "");
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    cards +=
+        make_integer_card("NAXIS" + std::to_string(i + 1), static_cast<std::int64_t>(shape[i]), "");
+  if (!primary) cards += make_integer_card("PCOUNT", 0, "") + make_integer_card("GCOUNT", 1, "");
+  return cards;
+}
+
+// REQUIRES: a type that FITS has without an offset.
+std::string fits_hdu(const Image& image, bool primary, const std::string& cards) {
+  const int bits = static_cast<int>(8 * size_of(image.type));
+  std::string header = first_cards(primary, is_float(image.type) ? -bits : bits, image.shape);
+  if (image.scaling) {
+    header += real_card("BSCALE", image.scaling->scale) + real_card("BZERO", image.scaling->zero);
+    if (image.scaling->blank) header += make_integer_card("BLANK", *image.scaling->blank, "");
+  }
+  header += cards + "END";
+  std::string data(image.elements.size(), '\0');
+  recode(reinterpret_cast<std::byte*>(data.data()), image.elements.data(),
+         data.size() / size_of(image.type), native(image.type), fits_coding(image.type));
+  return filled_up(std::move(header), ' ') + filled_up(std::move(data), '\0');
+}
+
+// n random elements of type `from` whose values `to` has too; `minus_zeros`: also some -0, which
+// integers have as another.
+std::vector<std::byte> common_elements(std::mt19937_64& random, DType from, DType to, std::size_t n,
+                                       bool minus_zeros) {
+  std::vector<std::byte> elements(n * size_of(from));
+  if (is_float(from) && is_float(to)) {
+    convert_nearest(elements.data(), from, testing::random_elements(random, DType::f32, n).data(),
+                    DType::f32, n, {});
+    return elements;
+  }
+  const auto bits = [](DType type) {
+    if (is_float(type)) return type == DType::f32 ? 24 : 53;
+    return static_cast<int>(8 * size_of(type)) - (is_signed(type) ? 1 : 0);
+  };
+  const std::int64_t above = std::int64_t{1} << std::min({bits(from), bits(to), 62});
+  const std::int64_t least = is_signed(from) && is_signed(to) ? -above : 0;
+  std::vector<std::int64_t> values(n);
+  for (std::int64_t& value : values)
+    value = least + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(above - least));
+  convert_nearest(elements.data(), from, reinterpret_cast<std::byte*>(values.data()), DType::i64, n,
+                  {});
+  if (minus_zeros && is_float(from))
+    for (std::size_t i = random() % 7; i < n; i += 1 + random() % 50) {
+      std::memset(elements.data() + i * size_of(from), 0, size_of(from));
+      elements[(i + 1) * size_of(from) - 1] = std::byte{0x80};
+    }
+  return elements;
+}
 
 void write_file(const fs::path& path, std::string_view bytes) {
   std::ofstream out(path, std::ios::binary);
@@ -77,17 +156,6 @@ void write_arrays(Store& store, const fs::path& target,
   }
 }
 
-// The file that a frame came as, put together again.
-std::string file_of_frame(const Cube& cube, const FrameRow& row) {
-  const View view = must(cube.frame_view(row));
-  Pinned pinned = cube.pin();
-  if (row.state == FrameState::removed) pinned = must(cube.show_removed(pinned, row));
-  std::string data(row.layout.data_bytes, '\0');
-  must(cube.read(pinned, view, {0, view.element_count()}, reinterpret_cast<std::byte*>(data.data()),
-                 row.layout.coding));
-  return must(cube.frame_prefix(row)) + data + must(cube.frame_suffix(row));
-}
-
 class Maker {
  public:
   Maker(fs::path store, fs::path expected, std::uint64_t seed)
@@ -99,12 +167,17 @@ class Maker {
   void make_all() {
     std::uint64_t turn = seed_;
     for (const DType type : all_dtypes) make_random(type, 1 + turn++ % max_rank);
+    for (const Mixture& mixture : mixtures) make_mixed(mixture);
     make_large();
     make_many();
     make_again();
     make_hidden();
+    make_kept();
     must(cube("empty")->set_property("axes", "x y f"));
     must(cube("empty")->set_property("pad", "7"));
+    must(cube("empty")->set_property("convert", "nearest"));
+    must(cube("empty")->set_property("residue", "drop"));
+    must(cube("empty")->set_property("hdu", "sci,2"));
   }
   void copy_open_store(const fs::path& target) const {
     fs::copy(path_, target, fs::copy_options::recursive);
@@ -332,6 +405,229 @@ class Maker {
     for (int n = 0; n < 2; ++n) take_out("hidden");
   }
 
+  // The second of three frames cannot be made of the cube's elements.
+  void make_kept() {
+    put("kept", "a", random_npy(DType::i16, {5, 4}));
+    must(cube("kept")->set_property("header", "OBJECT = 'kept'"));
+    std::vector<std::byte> zeros(20 * sizeof(double));
+    zeros[7] = std::byte{0x80};
+    put("kept", "b", testing::frame_file(FormatId::npy, DType::f64, {5, 4}, zeros));
+    put("kept", "c", random_npy(DType::i16, {5, 4}));
+  }
+
+  // A cube of frames of other types and scaled ones.
+  struct Mixture {
+    const char* name;
+    DType type;
+    const char* pad;  // empty: that of the type
+    bool rounds;      // convert = nearest
+    bool drops;       // residue = drop
+    int hdu;          // of the images of FITS files
+  };
+  static constexpr Mixture mixtures[] = {
+      {"mixed-uint8", DType::u8, "", false, false, 0},
+      {"mixed-int32", DType::i32, "-7", false, false, 0},
+      {"mixed-uint64", DType::u64, "77", false, false, 0},
+      {"mixed-float32", DType::f32, "", false, false, 0},
+      {"mixed-float64", DType::f64, "-1.5", false, false, 0},
+      {"rounded-int16", DType::i16, "77", true, false, 0},
+      {"rounded-uint64", DType::u64, "", true, false, 0},
+      {"rounded-float32", DType::f32, "", true, false, 0},
+      {"second-int16", DType::i16, "", true, false, 1},
+      {"second-float64", DType::f64, "", true, false, 1},
+      {"dropped-int32", DType::i32, "-7", true, true, 0},
+      {"dropped-float32", DType::f32, "", true, true, 1},
+  };
+
+  // Values that the cube has unless it rounds.
+  Image random_image(const Mixture& mixture, const Shape& shape) {
+    const std::size_t n = count_of(shape);
+    Image image{all_dtypes[below(std::size(all_dtypes))], shape, {}, std::nullopt};
+    if (below(2) == 0) {
+      image.elements = mixture.rounds && below(2) == 0
+                           ? testing::random_elements(random_, image.type, n)
+                           : common_elements(random_, image.type, mixture.type, n, below(2) == 0);
+      return image;
+    }
+    static constexpr DType plain[] = {DType::u8,  DType::i16, DType::i32,
+                                      DType::i64, DType::f32, DType::f64};
+    image.type = plain[below(std::size(plain))];
+    static constexpr double scales[][2] = {{1, 0},        {1, 5},      {2, -3},   {0.25, 1000},
+                                           {1e-3, 32768}, {0.1, 32.7}, {-3, 0.5}, {1e-3, 1e6},
+                                           {0.1, 0},      {0, 5}};
+    const bool is_wide = is_float(mixture.type) && size_of(mixture.type) == 8;
+    const bool narrows = size_of(image.type) <= 2 || image.type == DType::f32;
+    // Any value of the narrow arithmetic is a float32.
+    const bool any = mixture.rounds || is_wide || (mixture.type == DType::f32 && narrows);
+    const auto& scale = scales[below(any                         ? std::size(scales)
+                                     : is_float(mixture.type)    ? 4
+                                     : mixture.type == DType::u8 ? 2
+                                                                 : 3)];
+    image.scaling = Scaling{narrows ? DType::f32 : DType::f64, scale[0], scale[1], {}};
+    if (any) {
+      image.elements = testing::random_elements(random_, image.type, n);
+    } else {
+      std::vector<std::byte> small(n);
+      for (std::byte& value : small) value = static_cast<std::byte>(2 + below(100));
+      image.elements.resize(n * size_of(image.type));
+      convert_nearest(image.elements.data(), image.type, small.data(), DType::u8, n, {});
+    }
+    if (is_float(image.type)) {
+      if (scale[0] == 1 && scale[1] == 0) image.scaling.reset();
+      if (below(2) == 0) keep_what_comes_back(mixture, image);
+      return image;
+    }
+    if (any) {
+      const double most[] = {-1e300, 1e300};
+      for (const double& value : most) {
+        Element element;
+        convert_nearest(element.bytes.data(), image.type,
+                        reinterpret_cast<const std::byte*>(&value), DType::f64, 1, {});
+        scatter(image, element);
+      }
+    }
+    if (scale[1] == 0 || below(2) == 0) {
+      static constexpr std::int64_t blanks[] = {7, 77, -1000, 1000};
+      image.scaling->blank = blanks[below(std::size(blanks))];
+      // There are types that do not have it.
+      if (const auto blank = parse_element(std::to_string(*image.scaling->blank), image.type);
+          blank.ok())
+        scatter(image, *blank);
+    }
+    if (below(2) == 0) keep_what_comes_back(mixture, image);
+    return image;
+  }
+  void scatter(Image& image, const Element& element) {
+    const std::size_t size = size_of(image.type);
+    for (std::size_t i = below(9) * size; i < image.elements.size(); i += (1 + below(20)) * size)
+      std::memcpy(image.elements.data() + i, element.bytes.data(), size);
+  }
+  // Puts elements that come back from the cube, where there are any, in the place of all others.
+  static void keep_what_comes_back(const Mixture& mixture, Image& image) {
+    const std::size_t size = size_of(image.type);
+    const std::byte* good = nullptr;
+    for (int turn = 0; turn < 2; ++turn)
+      for (std::size_t i = 0; i < image.elements.size(); i += size) {
+        std::byte* const element = image.elements.data() + i;
+        const Image one{image.type, {1}, {element, element + size}, image.scaling};
+        if (converts_back(mixture, one))
+          good = element;
+        else if (good != nullptr)
+          std::memcpy(element, good, size);
+      }
+  }
+
+  // A file, and what of it there is to be in the end.
+  struct MixedFile {
+    std::string given, kept;
+  };
+  MixedFile random_mixed(const Mixture& mixture, const Image& image) {
+    const bool has_offset =
+        !image.scaling && (image.type == DType::i8 || image.type == DType::u16 ||
+                           image.type == DType::u32 || image.type == DType::u64);
+    if (has_offset || (!image.scaling && below(2) == 0)) {
+      std::string file =
+          testing::frame_file(FormatId::npy, image.type, image.shape, image.elements);
+      const bool is_same = !mixture.drops || converts_back(mixture, image);
+      if (!mixture.drops && below(3) == 0) file.replace(file.find("False"), 5, "True ");
+      return {file, is_same ? file : canonical(FormatId::npy, mixture, image, {})};
+    }
+    const std::string card = make_integer_card("SERIAL", static_cast<std::int64_t>(++names_), "");
+    std::vector<std::string> cards{card};
+    std::string file;
+    if (mixture.hdu == 1) {
+      const Shape small{3, 1 + below(90)};
+      const Image other{
+          DType::i16, small, testing::random_elements(random_, DType::i16, count_of(small)), {}};
+      if (below(2) == 0) {
+        cards.push_back(make_integer_card("RUN", 5, ""));
+        file = fits_hdu(other, true, cards.back());
+      } else {
+        file = filled_up(first_cards(true, 8, {}) + "END", ' ');
+      }
+    }
+    file += fits_hdu(image, mixture.hdu == 0, card);
+    const bool lacks_padding = below(4) == 0;
+    if (lacks_padding)
+      file.resize(file.size() - (fits_block - image.elements.size() % fits_block) % fits_block);
+    std::string kept = file;
+    const bool is_proper = mixture.hdu == 0 && file.size() % fits_block == 0;
+    if (mixture.drops && (!is_proper || !converts_back(mixture, image)))
+      kept = canonical(FormatId::fits, mixture, image, cards);
+    if (!lacks_padding && below(2) == 0) {
+      const Shape small{1 + below(9), 2};
+      file += fits_hdu(
+          {DType::u8, small, testing::random_elements(random_, DType::u8, count_of(small)), {}},
+          false, "");
+      if (below(2) == 0) file.append(1 + below(99), 'x');
+    }
+    return {file, mixture.drops ? kept : file};
+  }
+
+  static Transfer transfer(const Mixture& mixture, const Image& image) {
+    FrameLayout layout;
+    layout.coding = native(image.type);
+    layout.scaling = image.scaling;
+    const Element pad = mixture.pad[0] != '\0' ? must(parse_element(mixture.pad, mixture.type))
+                                               : default_pad(mixture.type);
+    return {layout, native(mixture.type), Rounding::nearest, pad};
+  }
+  static std::vector<std::byte> converted(const Mixture& mixture, const Image& image, bool* back) {
+    const std::size_t n = count_of(image.shape);
+    std::vector<std::byte> elements(n * size_of(mixture.type));
+    const Converted done =
+        transfer(mixture, image).to_cube(elements.data(), image.elements.data(), n);
+    if (back != nullptr) *back = done.invertible;
+    return elements;
+  }
+  static bool converts_back(const Mixture& mixture, const Image& image) {
+    bool back = false;
+    (void)converted(mixture, image, &back);
+    return back;
+  }
+  // The file that a view of the converted elements would be.
+  static std::string canonical(FormatId id, const Mixture& mixture, const Image& image,
+                               const std::vector<std::string>& cards) {
+    const FileFace face = format(id).face({mixture.type, image.shape, cards, ""});
+    const std::string plain =
+        testing::frame_file(id, mixture.type, image.shape, converted(mixture, image, nullptr));
+    const std::size_t header = format(id).face({mixture.type, image.shape, {}, ""}).header.size();
+    return face.header + plain.substr(header);
+  }
+
+  void make_mixed(const Mixture& mixture) {
+    const std::string name = mixture.name;
+    must(cube(name)->set_property("dtype", name_of(mixture.type)));
+    must(cube(name)->set_property("axes", "x y z"));
+    if (mixture.pad[0] != '\0') must(cube(name)->set_property("pad", mixture.pad));
+    if (mixture.rounds) must(cube(name)->set_property("convert", "nearest"));
+    if (mixture.drops) must(cube(name)->set_property("residue", "drop"));
+    if (mixture.hdu != 0) must(cube(name)->set_property("hdu", std::to_string(mixture.hdu)));
+    for (int f = 0; f < 32; ++f) {
+      if (below(8) == 0) must(store_->sync());
+      if (below(12) == 0) reopen();
+      switch (f < 2 ? 9 : below(10)) {
+        case 0:
+          take_out(name);
+          break;
+        case 1:
+          bring_back(name);
+          break;
+        case 2:
+          discard(name);
+          break;
+        default: {
+          const Shape shape{2 + below(14), 2 + below(8)};
+          const Image image = random_image(mixture, shape);
+          const MixedFile file = random_mixed(mixture, image);
+          const std::string frame = "f" + std::to_string(f);
+          const FrameId id = must(testing::put(*cube(name), frame, file.given, random_door(name)));
+          files_[name][id] = file.kept;
+        }
+      }
+    }
+  }
+
   const fs::path path_;
   const fs::path expected_;
   const std::uint64_t seed_;
@@ -352,7 +648,7 @@ int main(int argc, char** argv) {
   std::filesystem::create_directories(argv[2]);
   if (argc == 3) {
     const auto store = accrete::must(accrete::Store::open(argv[1], {}));
-    accrete::write_arrays(*store, argv[2], accrete::file_of_frame);
+    accrete::write_arrays(*store, argv[2], accrete::testing::file_of);
     return 0;
   }
   accrete::Maker maker(argv[1], argv[2], std::strtoull(argv[3], nullptr, 10));

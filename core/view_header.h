@@ -1,0 +1,46 @@
+// The FITS cards that views carry beside those of their structure.
+//
+// A view at one index of the axis that a frame grew shows that frame's cards and its name, whatever
+// else it spans. Every other view shows what all frames have in common, and the cube's own cards
+// (meta/header). World coordinates follow the elements (wcs.h): an image's axis i is the cube's
+// axis i, and where its pixels are now is known from the coordinates that its frame has for life.
+// What holds of whole images only (sections such as TRIMSEC) is dropped elsewhere. LTVi and LTMi_i
+// say which index of the cube a pixel is, from 0.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/cube.h"
+#include "core/snapshot.h"
+#include "core/view.h"
+#include "core/wcs.h"
+
+namespace accrete {
+
+// The frame that gave the fixed index of the axis which that frame grew; of several the one that
+// has all fixed indexes, and of those the newest.
+std::optional<FrameRow> frame_of(const Cube& cube, const Snapshot& snapshot, const View& view);
+
+// Cards for a FITS file of the view, each with its CONTINUE cards; no structural ones. Reads what
+// it needs of the heap; a frame whose header cannot be read has no cards. Thread-safe.
+std::vector<std::string> view_cards(Cube& cube, const Snapshot& snapshot, const View& view);
+// A number that differs where the cards of a view with the same axes (and versions of them), ranges
+// and fixed coordinates do; found without making them.
+std::uint64_t view_cards_version(Cube& cube, const Snapshot& snapshot, const View& view);
+
+inline constexpr std::size_t most_header_cards = 800;
+
+// A text as cards of meta/header: lines of "KEYWORD = value / comment", COMMENT, HISTORY or blank
+// ones; or cards of 80 characters without line ends. END and what follows it is ignored. Gives 80
+// characters a card. EINVAL: a line that is no card, a keyword of the file's structure.
+Result<std::string> parse_header(std::string_view text);
+// meta/header as it reads now: its world coordinates follow the indexes.
+std::string header_as_of(const Snapshot& snapshot);
+// `header` with these cards added: those of a keyword that it has take that one's place.
+std::string with_cards(std::string_view header, std::string_view added);
+
+}  // namespace accrete
