@@ -72,6 +72,20 @@ class Writing(DoorTest):
             os.close(file)
             self.expect(frame)
 
+    def test_a_frame_is_replaced_while_one_reads_it_who_came_before_its_writer_closed(self):
+        first, second = npy_bytes(self.frame()), npy_bytes(self.frame())
+        writer = os.open(self.door / "f.npy", os.O_WRONLY | os.O_CREAT)
+        os.write(writer, first)
+        os.close(os.dup(writer))  # commits
+        reader = os.open(self.cube / "frames" / "f.npy", os.O_RDONLY)
+        os.close(writer)
+        try:
+            (self.door / "f.npy").write_bytes(second)
+            self.assertEqual(os.pread(reader, len(first) + 1, 0), first)
+            self.assertEqual((self.door / "f.npy").read_bytes(), second)
+        finally:
+            os.close(reader)
+
     def test_backwards(self):
         frame = self.frame()
         data = fits_bytes(frame)
@@ -393,9 +407,8 @@ class Refusals(DoorTest):
             with self.subTest(name):
                 self.refuse(name, data)
         self.refuse("five.npy", npy_bytes(np.zeros((2, 2, 2, 2, 2), "float32")))
-        # Until frames are converted.
-        self.refuse("other-type.fits", fits_bytes(np.ones((NY, NX), "int32")))
-        for word in ("int32", "float32"):
+        self.refuse("other-type.fits", fits_bytes(np.full((NY, NX), 2**24 + 1, "int32")))
+        for word in ("int32", "float32", "16777217", "meta/dtype"):
             self.assertIn(word, last_error(self.cube))
 
     def test_frames_of_other_extents_are_padded(self):

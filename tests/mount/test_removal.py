@@ -529,7 +529,7 @@ class SameName(RemovalTest):
         before = self.state(self.cube)
         (self.base / "cut").write_bytes(fits_bytes(np.full((3, 4), 2, "int16"))[:2890])
         fails("cp", self.base / "cut", self.cube / "append/f.fits", because=errno.EINVAL)
-        fails("cp", self.file(np.ones((3, 4), "float32"), name="other"),
+        fails("cp", self.file(np.full((3, 4), 0.5, "float32"), name="other"),
               self.cube / "append/f.fits", because=errno.EINVAL)
         self.assertEqual(self.state(self.cube), before)
         run("cmp", self.base / "f.fits", self.cube / "append/f.fits")
@@ -733,7 +733,7 @@ class Emptied(RemovalTest):
         for name in ("cube.fits", "cube.npy", "slices/xy/z0.fits", "slices/xy/last.fits"):
             self.assertFalse((self.cube / name).exists(), name)
         # Its frames may come back, so it is still defined.
-        self.refuse(self.file(np.ones((4, 5), "float32")), "append", errno.EINVAL, "float32",
+        self.refuse(self.file(np.full((4, 5), 0.5, "float32")), "append", errno.EINVAL, "float32",
                     "int16")
         self.assertEqual(errno_of(put, self.cube, "pad", "3"), "EPERM")
         self.m.remount()

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import re
 import resource
 import shutil
 import signal
@@ -64,6 +65,15 @@ def wait_until(condition, what, patience=PATIENCE):
         if time.monotonic() > end:
             raise AssertionError(f"after {patience} s still waiting until {what}")
         time.sleep(0.005)
+
+
+def is_of_cfitsio(report):
+    """Whether all that a sanitizer found was done by cfitsio itself: its faults are why it has a
+    process of its own."""
+    innermost = [frame for frame in re.findall(r"^ *#[01] .*$", report, re.M)
+                 if "interceptor" not in frame]
+    traces = len(re.findall(r"^ *#0 ", report, re.M))
+    return traces > 0 and len([f for f in innermost if "libcfitsio" in f]) >= traces
 
 
 class Mounted:
@@ -159,12 +169,13 @@ class Mounted:
             self.start()
 
     def check_reports(self):
-        reports = sorted(self.base.glob("sanitizer.*"))
-        if reports:
-            text = "\n".join(r.read_text(errors="replace")[:20000] for r in reports)
-            for report in reports:
-                report.unlink()
-            raise AssertionError("a sanitizer reported:\n" + text)
+        texts = []
+        for report in sorted(self.base.glob("sanitizer.*")):
+            texts.append(report.read_text(errors="replace")[:20000])
+            report.unlink()
+        texts = [text for text in texts if not is_of_cfitsio(text)]
+        if texts:
+            raise AssertionError("a sanitizer reported:\n" + "\n".join(texts))
 
     # ---- The block ----
 
