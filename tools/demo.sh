@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/install-packages.sh
 cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
-cmake --build build --parallel "$(nproc)" --target accretefs accrete-simulate
+cmake --build build --parallel "$(nproc)" --target accretefs accretefs-unpack accrete-simulate
 export PATH=$PWD/build:/usr/bin:$PATH  # accretefs; and Debian's own python3, which has astropy
 
 if [ $# -gt 0 ]; then
@@ -87,6 +87,10 @@ try 'cat MNT/parkes/meta/shape MNT/parkes/meta/dtype'
 try 'cmp $real/modeling/tests/data/1904-66_AZP.fits MNT/parkes/frames/1904-66_AZP.fits && echo same'
 try 'cp $real/io/fits/tests/data/o4sp040b0_raw.fits MNT/stis/append/'
 try 'cat MNT/stis/meta/shape MNT/stis/meta/dtype'
+try 'cmp $real/io/fits/tests/data/o4sp040b0_raw.fits MNT/stis/frames/o4sp040b0_raw.fits && echo same'
+try "python3 -c \"from astropy.io import fits; h=fits.getheader('MNT/parkes/slices/yx/z0.fits'); print(h['CTYPE1'], h['CTYPE2'])\"  # transposed"
+try 'gzip -c frames/frame-000007.fits >seven.fits.gz; cp seven.fits.gz MNT/m42/append/; cmp seven.fits.gz MNT/m42/frames/seven.fits.gz && echo same'
+try 'cmp MNT/m42/slices/xy/z7.npy MNT/m42/slices/xy/z200.npy && echo "the same plane"; rm MNT/m42/frames/seven.fits.gz'
 try 'cp $real/io/fits/tests/data/table.fits MNT/stis/append/ || cat MNT/stis/last-error'
 
 echo
