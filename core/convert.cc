@@ -11,6 +11,8 @@
 #include <limits>
 #include <type_traits>
 
+#include "core/with_type.h"
+
 namespace accrete {
 
 namespace {
@@ -160,33 +162,6 @@ void convert_nearest_fast(std::byte* target, const std::byte* source, std::size_
   convert_nearest_as<To, From>(target, source, n, nan);
 }
 
-// Calls body.operator()<T>() with the C++ type of a DType.
-template <class Body>
-auto with_type(DType type, const Body& body) {
-  switch (type) {
-    case DType::u8:
-      return body.template operator()<std::uint8_t>();
-    case DType::i8:
-      return body.template operator()<std::int8_t>();
-    case DType::u16:
-      return body.template operator()<std::uint16_t>();
-    case DType::i16:
-      return body.template operator()<std::int16_t>();
-    case DType::u32:
-      return body.template operator()<std::uint32_t>();
-    case DType::i32:
-      return body.template operator()<std::int32_t>();
-    case DType::u64:
-      return body.template operator()<std::uint64_t>();
-    case DType::i64:
-      return body.template operator()<std::int64_t>();
-    case DType::f32:
-      return body.template operator()<float>();
-    default:
-      return body.template operator()<double>();
-  }
-}
-
 }  // namespace
 
 Converted convert(std::byte* target, DType to, const std::byte* source, DType from, std::size_t n,
@@ -195,9 +170,10 @@ Converted convert(std::byte* target, DType to, const std::byte* source, DType fr
     std::memcpy(target, source, n * size_of(to));
     return {n, 0, true};
   }
-  return with_type(to, [&]<class To>() {
-    return with_type(from, [&]<class From>() {
-      To value;
+  return with_type(to, [&](auto value) {
+    return with_type(from, [&, value](auto source_value) mutable {
+      using To = decltype(value);
+      using From = decltype(source_value);
       std::memcpy(&value, nan.bytes.data(), sizeof value);
       return convert_fast<To, From>(target, source, n, rounding, value);
     });
@@ -210,9 +186,10 @@ void convert_nearest(std::byte* target, DType to, const std::byte* source, DType
     std::memcpy(target, source, n * size_of(to));
     return;
   }
-  with_type(to, [&]<class To>() {
-    with_type(from, [&]<class From>() {
-      To value;
+  with_type(to, [&](auto value) {
+    with_type(from, [&, value](auto source_value) mutable {
+      using To = decltype(value);
+      using From = decltype(source_value);
       std::memcpy(&value, nan.bytes.data(), sizeof value);
       convert_nearest_fast<To, From>(target, source, n, value);
     });
