@@ -6,7 +6,6 @@
 //
 // is the long run; ACCRETE_SEED=N repeats one seed.
 #include <gtest/gtest.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <bit>
@@ -22,10 +21,13 @@
 #include "core/fits_card.h"
 #include "core/fits_checksum.h"
 #include "core/view_header.h"
+#include "tests/core/gzip.h"
 #include "tests/core/store_fixture.h"
 
 namespace accrete {
 namespace {
+
+using testing::gzip;
 
 using Wide = __int128;
 
@@ -186,20 +188,6 @@ using Random = std::mt19937_64;
 
 bool one_in(Random& random, unsigned n) {
   return random() % n == 0;
-}
-
-std::string gzip(const std::string& content) {
-  z_stream stream{};
-  EXPECT_EQ(deflateInit2(&stream, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  std::string packed(deflateBound(&stream, content.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(content.data()));
-  stream.avail_in = static_cast<uInt>(content.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
-  packed.resize(packed.size() - stream.avail_out);
-  deflateEnd(&stream);
-  return packed;
 }
 
 void put_bits(const Image& image, std::string& file, std::size_t index, std::uint64_t bits) {

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <chrono>
 #include <cstdio>
@@ -22,9 +21,12 @@
 #include "core/bytes.h"
 #include "core/fits_card.h"
 #include "core/posix_file.h"
+#include "tests/core/gzip.h"
 
 namespace accrete {
 namespace {
+
+using testing::gzip;
 
 using namespace std::chrono_literals;
 
@@ -46,21 +48,6 @@ std::string content_of(const PosixFile& file) {
   std::string content(file.size().value(), '\0');
   EXPECT_TRUE(file.read(0, std::as_writable_bytes(std::span(content))).ok());
   return content;
-}
-
-// One gzip member.
-std::string gzip(std::string_view content) {
-  z_stream stream{};
-  EXPECT_EQ(deflateInit2(&stream, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  std::string packed(deflateBound(&stream, content.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(content.data()));
-  stream.avail_in = static_cast<uInt>(content.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
-  packed.resize(stream.total_out);
-  deflateEnd(&stream);
-  return packed;
 }
 
 // A gzip file that takes seconds to unpack, for it becomes 4 GiB.
