@@ -7,6 +7,7 @@
 #include "core/definition.h"
 #include "core/fits_card.h"
 #include "core/frame_order.h"
+#include "core/own_cards.h"
 #include "core/view_header.h"
 
 namespace accrete {

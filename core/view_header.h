@@ -32,15 +32,6 @@ std::vector<std::string> view_cards(Cube& cube, const Snapshot& snapshot, const 
 // and fixed coordinates do; found without making them.
 std::uint64_t view_cards_version(Cube& cube, const Snapshot& snapshot, const View& view);
 
-inline constexpr std::size_t most_header_cards = 800;
-
-// A text as cards of meta/header: lines of "KEYWORD = value / comment", COMMENT, HISTORY or blank
-// ones; or cards of 80 characters without line ends. END and what follows it is ignored. Gives 80
-// characters a card. EINVAL: a line that is no card, a keyword of the file's structure.
-Result<std::string> parse_header(std::string_view text);
 // meta/header as it reads now: its world coordinates follow the indexes.
 std::string header_as_of(const Snapshot& snapshot);
-// `header` with these cards added: those of a keyword that it has take that one's place.
-std::string with_cards(std::string_view header, std::string_view added);
-
 }  // namespace accrete

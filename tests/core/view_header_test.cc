@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/fits_card.h"
+#include "core/own_cards.h"
 #include "tests/core/store_fixture.h"
 
 namespace accrete {
