@@ -41,6 +41,7 @@ struct Box {
   std::uint64_t written = 0;      // bit i: slot i is committed and shown
   std::uint64_t kept = 0;         // bit i: its frame is removed and may come back
   std::uint64_t spent = 0;        // bit i: its frame is gone; its bytes mean nothing
+  std::uint64_t poked = 0;        // bit i: its elements may be others than those that came
   std::uint64_t file_offset = 0;  // of the first brick in the brick file, page-aligned
   std::uint64_t layer_pitch = 0;  // bytes from a layer to the next inside a brick
 

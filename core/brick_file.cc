@@ -32,7 +32,7 @@ Result<std::unique_ptr<BrickFile>> BrickFile::open(const PosixFile& directory,
     if (reclaim)
       for (const auto& [offset, length] : gaps) ACCRETE_CHECK(file.punch(offset, length));
   }
-  ACCRETE_TRY(auto mapped, MappedFile::open(std::move(file)));
+  ACCRETE_TRY(auto mapped, MappedFile::open(std::move(file), writable));
   auto bricks = std::unique_ptr<BrickFile>(new BrickFile(std::move(mapped)));
   MutexLock lock(bricks->mutex_);
   bricks->free_ = std::move(gaps);

@@ -47,6 +47,8 @@ class BrickFile {
     return file_->file().write(offset, bytes);
   }
   std::shared_ptr<const std::byte> mapping() const { return file_->mapping(); }
+  // For stores in place. REQUIRES: opened writable.
+  std::shared_ptr<std::byte> writable_mapping() { return file_->mapping(); }
   Status sync() const { return file_->file().sync_data(); }
   Result<std::uint64_t> blocks_in_use() const;  // bytes on disk
 

@@ -98,6 +98,7 @@ Result<CheckpointRows> write_tables(const PosixFile& directory, std::uint64_t ge
   out.put(static_cast<std::uint64_t>(runs.size()));
   out.put(static_cast<std::uint64_t>(snapshot.boxes.size()));
   out.put(snapshot.frames.count());
+  out.put(static_cast<std::uint64_t>(snapshot.patches.size()));
   out.pad_to(header_bytes);
   out.put_raw(definition.bytes());
   for (const RunRow& row : runs) {
@@ -107,10 +108,11 @@ Result<CheckpointRows> write_tables(const PosixFile& directory, std::uint64_t ge
     out.put(row.run.length);
   }
   Status status;
-  snapshot.boxes.for_all([&](const Box& box) {
-    encode(sink.out(), box);
-    if (status.ok()) status = sink.flush(flush_step);
-  });
+  for (const BoxIndex* boxes : {&snapshot.boxes, &snapshot.patches})
+    boxes->for_all([&](const Box& box) {
+      encode(sink.out(), box);
+      if (status.ok()) status = sink.flush(flush_step);
+    });
   ACCRETE_CHECK(status);
   for (FrameId id = 1; id <= snapshot.frames.count(); ++id) {
     const auto row = snapshot.frames.find(id);
@@ -166,7 +168,8 @@ Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t gen
   const auto run_count = in.get<std::uint64_t>();
   const auto box_count = in.get<std::uint64_t>();
   const auto frame_count = in.get<std::uint64_t>();
-  in.get_raw(header_bytes - 11 * 8);
+  const auto patch_count = in.get<std::uint64_t>();
+  in.get_raw(header_bytes - 12 * 8);
 
   ByteReader definition(in.get_raw(definition_bytes));
   ACCRETE_TRY(snapshot->definition, decode_definition(definition));
@@ -189,11 +192,16 @@ Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t gen
     ACCRETE_TRY(Axis axis, Axis::from_pieces(pieces[a], used[a]));
     snapshot->axes.push_back(std::move(axis));
   }
-  for (std::uint64_t i = 0; i < box_count && in.good(); ++i) {
-    ACCRETE_TRY(const Box box, decode_box(in.get_raw(box_row_bytes)));
-    ACCRETE_CHECK(check_box(box, size_of(snapshot->definition.coding.type)));
-    ACCRETE_TRY(snapshot->boxes, snapshot->boxes.put(box));
-  }
+  const auto read_boxes = [&](std::uint64_t count, BoxIndex& boxes) -> Status {
+    for (std::uint64_t i = 0; i < count && in.good(); ++i) {
+      ACCRETE_TRY(const Box box, decode_box(in.get_raw(box_row_bytes)));
+      ACCRETE_CHECK(check_box(box, size_of(snapshot->definition.coding.type)));
+      ACCRETE_TRY(boxes, boxes.put(box));
+    }
+    return {};
+  };
+  ACCRETE_CHECK(read_boxes(box_count, snapshot->boxes));
+  ACCRETE_CHECK(read_boxes(patch_count, snapshot->patches));
   if (!in.good() || in.remaining() % frame_row_bytes != 0 ||
       in.remaining() / frame_row_bytes != frame_count)
     return damaged(name, "its tables do not fill it");

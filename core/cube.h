@@ -13,6 +13,8 @@
 
 #include "core/common_cards.h"
 #include "core/ingest.h"
+#include "core/poke.h"
+#include "core/posix_file.h"
 #include "core/snapshot.h"
 #include "core/view.h"
 
@@ -25,15 +27,6 @@ struct Limits {
 
 // Called when a sync is done; may run on another thread, holds no lock.
 using SyncDone = std::function<void(const Status&)>;
-
-// A cube's data as a reader holds it: a snapshot and the mapping under it. While it lives, no space
-// that it shows is reused.
-struct Pinned {
-  std::shared_ptr<const Snapshot> snapshot;
-  std::shared_ptr<const std::byte> mapping;  // address of byte 0 of the brick file
-
-  const Snapshot* operator->() const { return snapshot.get(); }
-};
 
 // An event for `history`. `place`: logical index along the growth axis.
 struct Event {
@@ -114,6 +107,30 @@ class Cube {
   // Copies elements [range) of the view's stream in `coding`. EIO.
   virtual Status read(const Pinned& pinned, const View& view, Interval range, std::byte* target,
                       Coding coding) const = 0;
+  // The same of its mask: 1 where there is data, else 0 (pad).
+  virtual void read_mask(const Pinned& pinned, const View& view, Interval range,
+                         std::byte* target) const = 0;
+  // Whether there is data beside the boxes of snapshots, so that read() alone finds all.
+  virtual bool has_patches() const = 0;
+
+  // ---- Changing elements in place ----
+  // Elements [range) of the view's stream become what `edit` makes of them, each by itself; on an
+  // error none. Where no frame gave one it becomes data. Returns what remembers the former values
+  // until it is dropped; nothing where no element has changed. The edit's errors; EROFS; ENOSPC;
+  // ENOENT: no frame gave the element, and its index is no more.
+  virtual Result<RecentValues::Ticket> poke(const Pinned& pinned, const View& view, Interval range,
+                                            ElementEdit& edit, PokeOrigin origin) = 0;
+  // Replaces all elements of the view by those of a file (the view's stream in the coding at rest):
+  // all or none, also when the daemon ends meanwhile. Readers may see some of them before others.
+  // poke()'s errors.
+  virtual Result<RecentValues::Ticket> replace(const Pinned& pinned, const View& view,
+                                               const PosixFile& elements) = 0;
+  // Remembers all elements as they are, for a change of structure that is about to be made.
+  virtual RecentValues::Ticket remember_values() = 0;
+  // When elements were last changed in place; 0: never.
+  virtual std::int64_t poked_ns() const = 0;
+  // For files that come in by other ways than an ingest.
+  virtual Result<PosixFile> temporary_file() const = 0;
 
   // ---- History ----
   virtual void record(const Event& event) = 0;

@@ -275,6 +275,7 @@ Status CubeOnDisk::take_out(Draft& draft, FrameRow row, FrameState to, const Cub
           draft.freed.cleared.push_back({at, length});
         });
       });
+  if (to == FrameState::gone) drop_patches(draft);
   if (to == FrameState::gone)
     for (const HeapRef& text : row.texts())
       if (text.length > 0) draft.freed.texts.push_back(text);
@@ -314,6 +315,10 @@ void CubeOnDisk::undefine_if_empty() {
   now->boxes.for_all([&](const Box& box) {
     draft.remove_box(box.id);
     draft.freed.given_back.push_back({box.file_offset, box.byte_length()});
+  });
+  now->patches.for_all([&](const Box& patch) {
+    draft.remove_patch(patch.id);
+    draft.freed.given_back.push_back({patch.file_offset, patch.byte_length()});
   });
   // Where it cannot be journaled the cube stays defined until the next try.
   if (publish(std::move(draft)).ok()) growth_->forget_all();

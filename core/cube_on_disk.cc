@@ -150,17 +150,6 @@ Status CubeOnDisk::publish(Draft draft) {
   return {};
 }
 
-// ---- Reading ----
-
-Status CubeOnDisk::read(const Pinned& pinned, const View& view, Interval range, std::byte* target,
-                        Coding coding) const {
-  const Definition& d = pinned->definition;
-  Element pad;
-  recode(pad.bytes.data(), d.pad.bytes.data(), 1, native(coding.type), coding);
-  gather(view, pinned->boxes, pinned.mapping.get(), d.coding, range, target, coding, pad);
-  return {};
-}
-
 // ---- Durability ----
 
 void CubeOnDisk::sync(SyncDone done) {
@@ -169,7 +158,7 @@ void CubeOnDisk::sync(SyncDone done) {
 
 bool CubeOnDisk::is_dirty() const {
   MutexLock lock(commit_lock_);
-  return !read_only_ && (last_delta_ > durable_ || !freed_.empty());
+  return !read_only_ && (last_delta_ > durable_ || poked_ || !freed_.empty());
 }
 
 Status CubeOnDisk::sync_files() const {
@@ -191,27 +180,39 @@ Status CubeOnDisk::mark(std::uint64_t sequence, std::uint64_t end, std::uint64_t
   return {};
 }
 
+void CubeOnDisk::note_time_of_pokes() {
+  const std::shared_ptr<const Snapshot> now = snapshot();
+  if (now->definition.poked_ns >= poked_ns_) return;
+  Draft draft(*now);
+  Definition definition = now->definition;
+  definition.poked_ns = poked_ns_;
+  draft.define(definition);
+  (void)publish(std::move(draft));  // else after the next poke
+}
+
 Status CubeOnDisk::sync_now() {
   MutexLock syncing(sync_lock_);
   ACCRETE_CHECK(writable());
   std::uint64_t sequence = 0;
   std::uint64_t end = 0;
   std::uint64_t frames = 0;
+  const bool poked = poked_.exchange(false);
   {
     MutexLock lock(commit_lock_);
+    if (poked) note_time_of_pokes();
     if (last_delta_ > durable_) {
       sequence = journal_->sequence();
       end = journal_->end();
       frames = snapshot()->frames.count();
     }
   }
-  if (end == 0) {
+  if (end == 0 && !poked) {
     reuse_freed();
     return {};
   }
   // Commits go on meanwhile; only a holder of sync_lock_ replaces the journal.
   Status status = sync_files();
-  if (status.ok()) {
+  if (status.ok() && end > 0) {
     MutexLock lock(commit_lock_);
     status = mark(sequence, end, frames);
     // All is on disk: without the mark recovery only has to look at the data. It is tried again.

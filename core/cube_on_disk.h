@@ -1,7 +1,7 @@
 // The one implementation of Cube: its files, its current snapshot, and the commit lock.
 //
-// Lock order: an ingest's lock or sync_lock_ → commit_lock() → {publish lock, names lock}; below
-// them only the leaf locks inside BrickFile, History. No lock is held while a SyncDone runs.
+// Lock order: an ingest's lock, or poke_lock_ → sync_lock_; → commit_lock() → {publish lock, names
+// lock}; below them only the leaf locks inside BrickFile, History, RecentValues. No lock is held while a SyncDone runs.
 #pragma once
 
 #include <deque>
@@ -81,6 +81,18 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Status set_property(std::string_view name, std::string_view text, bool append) override;
   Status read(const Pinned& pinned, const View& view, Interval range, std::byte* target,
               Coding coding) const override;
+  void read_mask(const Pinned& pinned, const View& view, Interval range,
+                 std::byte* target) const override;
+  bool has_patches() const override { return snapshot()->patches.size() > 0; }
+  Result<RecentValues::Ticket> poke(const Pinned& pinned, const View& view, Interval range,
+                                    ElementEdit& edit, PokeOrigin origin) override
+      EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
+  Result<RecentValues::Ticket> replace(const Pinned& pinned, const View& view,
+                                       const PosixFile& elements) override
+      EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
+  RecentValues::Ticket remember_values() override;
+  std::int64_t poked_ns() const override { return poked_ns_; }
+  Result<PosixFile> temporary_file() const override { return PosixFile::unnamed_in(directory_); }
   void record(const Event& event) override { history_->record(event); }
   std::uint64_t history_size() const override { return history_->size(); }
   Result<std::size_t> read_history(std::uint64_t offset,
@@ -151,6 +163,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Status recover() EXCLUDES(commit_lock_, sync_lock_);
 
   Status publish(Draft draft) REQUIRES(commit_lock_);
+  // Keeps the time of the last poke, which views tell as theirs, beyond the end of the daemon.
+  void note_time_of_pokes() REQUIRES(commit_lock_);
   // Keeps up what the frames have in common.
   void count_facts(const Snapshot& before, const FrameRow& row) REQUIRES(commit_lock_);
   void set_snapshot(std::shared_ptr<const Snapshot> snapshot);
@@ -176,6 +190,27 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
                              const std::string& key) REQUIRES(commit_lock_);
   std::optional<FrameId> find_named(std::string_view name, FrameState state) const;
 
+  // ---- In place (cube_pokes.cc) ----
+  struct PokePlan;
+  void gather_all(const Pinned& pinned, const View& view, Interval range, std::byte* target,
+                  Coding coding) const;
+  Status plan_changes(const Pinned& pinned, const Pinned& newest, const View& view, Interval range,
+                      PokePlan& plan) const;
+  void drop_stale(const View& view, Interval range, const ElementEdit& edit, std::size_t size,
+                  const PokePlan& plan) const;
+  Status sync_before_poke(bool changes_structure) REQUIRES(poke_lock_)
+      EXCLUDES(sync_lock_, commit_lock_);
+  Status make_patches(const std::vector<ElementCuboid>& cuboids, std::vector<Box>& made)
+      REQUIRES(poke_lock_);
+  Status record_poke(const PokePlan& plan, const View& view, const PosixFile* elements)
+      REQUIRES(poke_lock_) EXCLUDES(commit_lock_);
+  Status store(const Pinned& pinned, const View& view, Interval range, const PokePlan& plan)
+      REQUIRES(poke_lock_);
+  Status for_pieces(const Pinned& pinned, const View& view, const PosixFile& elements,
+                    const std::function<Status(Interval, PokePlan&)>& body) const;
+  // Patches of which no index is left on an axis go.
+  static void drop_patches(Draft& draft);
+
   const PosixFile directory_;
   const Limits limits_;
   CubeHost& host_;
@@ -187,12 +222,17 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::atomic<bool> retired_ = false;
   std::atomic<std::int64_t> changed_ns_ = 0;
   std::atomic<unsigned> ingests_ = 0;
+  std::atomic<std::int64_t> poked_ns_ = 0;
+  std::atomic<bool> poked_ = false;  // since the last sync
+  RecentValues recent_;
+  Mutex poke_lock_;  // held while elements are changed in place
 
   mutable Mutex commit_lock_;
   std::optional<Growth> growth_ GUARDED_BY(commit_lock_);
   std::optional<Journal> journal_ GUARDED_BY(commit_lock_);
   std::uint64_t last_delta_ GUARDED_BY(commit_lock_) = 0;  // sequence of the newest one
   std::uint64_t durable_ GUARDED_BY(commit_lock_) = 0;     // sequence up to which all is on disk
+  std::uint64_t last_redo_ GUARDED_BY(commit_lock_) = 0;  // sequence of the newest one
   std::uint64_t durable_frames_ GUARDED_BY(commit_lock_) = 0;  // frames then
   std::deque<FreedSpace> freed_ GUARDED_BY(commit_lock_);
   std::optional<CubeCoverage> coverage_ GUARDED_BY(commit_lock_);  // of the present, once asked for

@@ -43,6 +43,11 @@ class Draft {
   void put(const Box& box) { boxes_[box.id] = box; }
   void remove_box(std::uint64_t id) { boxes_[id] = std::nullopt; }
 
+  void put_patch(const Box& patch) { delta_.patches.push_back(patch); }
+  void remove_patch(std::uint64_t id) { delta_.removed_patches.push_back(id); }
+
+  void set_redo(Redo redo) { delta_.redo = std::move(redo); }
+
   void put(const FrameRow& row) { delta_.frames.push_back(row); }
 
   FreedSpace freed;

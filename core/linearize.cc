@@ -96,6 +96,7 @@ class Walk {
     block.stream_stride = stream_stride_;
     block.file_stride = PerAxis<std::uint64_t>(view_.rank());
     for_boxes([&](const Box& box) {
+      block.box = &box;
       for (std::size_t d = 0; d < view_.rank(); ++d)
         block.file_stride[d] = stride_[view_.dimension(d).axis];
       for_combinations(box, block, visit);
@@ -348,6 +349,18 @@ std::uint64_t for_blocks(const View& view, const BoxIndex& boxes, std::size_t el
   return count;
 }
 
+void for_runs_in_boxes(
+    const View& view, const BoxIndex& boxes, std::size_t element_size, Slots slots, Interval range,
+    const std::function<void(std::uint64_t, std::uint64_t, std::uint64_t, const Box&)>& visit) {
+  Walk(view, boxes, element_size, slots, range).for_blocks([&](const Block& block) {
+    for_runs(block, element_size,
+             [&](std::uint64_t stream, std::uint64_t length, std::uint64_t file) {
+               visit(stream, length, file, *block.box);
+               return true;
+             });
+  });
+}
+
 bool collect_runs(const View& view, const BoxIndex& boxes, std::size_t element_size, Slots slots,
                   Interval range, std::size_t most, std::vector<StreamRun>& runs) {
   runs.clear();
@@ -444,11 +457,11 @@ class ScatteredRows {
 
 }  // namespace
 
-void gather(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
-            Interval range, std::byte* target, Coding coding, const Element& pad) {
+namespace {
+
+void copy_blocks(Walk& walk, const View& view, const std::byte* mapping, Coding at_rest,
+                 std::byte* target, Coding coding) {
   const std::size_t size = size_of(at_rest.type);
-  Walk walk(view, boxes, size, Slots::written, range);
-  if (walk.count() < range.length()) fill(target, range.length(), pad, coding.type);
   ScatteredRows scattered(mapping, target, at_rest, coding);
   PerAxis<std::uint64_t> target_stride(view.rank());
   walk.for_blocks([&](const Block& block) {
@@ -462,11 +475,33 @@ void gather(const View& view, const BoxIndex& boxes, const std::byte* mapping, C
   scattered.copy();
 }
 
+}  // namespace
+
+void gather(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
+            Interval range, std::byte* target, Coding coding, const Element& pad) {
+  Walk walk(view, boxes, size_of(at_rest.type), Slots::written, range);
+  if (walk.count() < range.length()) fill(target, range.length(), pad, coding.type);
+  copy_blocks(walk, view, mapping, at_rest, target, coding);
+}
+
+std::uint64_t gather_over(const View& view, const BoxIndex& boxes, const std::byte* mapping,
+                          Coding at_rest, Interval range, std::byte* target, Coding coding) {
+  Walk walk(view, boxes, size_of(at_rest.type), Slots::written, range);
+  const std::uint64_t held = walk.count();
+  if (held > 0) copy_blocks(walk, view, mapping, at_rest, target, coding);
+  return held;
+}
+
 void gather_mask(const View& view, const BoxIndex& boxes, Interval range, std::byte* target) {
+  std::memset(target, 0, range.length());
+  gather_mask_over(view, boxes, range, target);
+}
+
+void gather_mask_over(const View& view, const BoxIndex& boxes, Interval range, std::byte* target) {
   // Where things lie in the file does not matter, so any size of elements will do.
   Walk walk(view, boxes, 1, Slots::written, range);
   const std::uint64_t held = walk.count();
-  std::memset(target, held == range.length() ? 1 : 0, range.length());
+  if (held == range.length()) std::memset(target, 1, range.length());
   if (held == 0 || held == range.length()) return;
   walk.for_blocks([&](Block block) {
     block.file_stride = block.stream_stride;  // so that only the stream ends a run

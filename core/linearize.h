@@ -18,6 +18,7 @@ namespace accrete {
 // file_offset + Σ i_d * file_stride[d] (bytes) and in the stream at
 // stream_index + Σ i_d * stream_stride[d] (elements, relative to the range's first).
 struct Block {
+  const Box* box = nullptr;  // valid as long as the boxes that were walked
   std::uint64_t file_offset = 0;
   std::uint64_t stream_index = 0;
   Shape extent;
@@ -35,6 +36,12 @@ enum class Slots { written, all };  // `all`: also slots that are not committed 
 // Pure; thread-safe.
 std::uint64_t for_blocks(const View& view, const BoxIndex& boxes, std::size_t element_size,
                          Slots slots, Interval range, const std::function<void(const Block&)>& visit);
+
+// The same elements as runs that are contiguous in the stream and in the brick file: visit(place in
+// the range, elements, file offset, box), in no particular order.
+void for_runs_in_boxes(
+    const View& view, const BoxIndex& boxes, std::size_t element_size, Slots slots, Interval range,
+    const std::function<void(std::uint64_t, std::uint64_t, std::uint64_t, const Box&)>& visit);
 
 // A contiguous piece of the stream that is contiguous in the brick file too, or pad.
 struct StreamRun {
@@ -55,9 +62,15 @@ bool collect_runs(const View& view, const BoxIndex& boxes, std::size_t element_s
 // in cache-sized blocks, the byte swap in the same pass. Thread-safe.
 void gather(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
             Interval range, std::byte* target, Coding coding, const Element& pad);
+// The same without pad: what no block holds stays as it is in `target`. Returns how many elements
+// were copied.
+std::uint64_t gather_over(const View& view, const BoxIndex& boxes, const std::byte* mapping,
+                          Coding at_rest, Interval range, std::byte* target, Coding coding);
 
 // The mask of the same range, a byte an element: 1 where a live frame gave it, that is where a
 // written slot of a box holds it, else 0. Looks at no element. Thread-safe.
 void gather_mask(const View& view, const BoxIndex& boxes, Interval range, std::byte* target);
+// Sets those bytes only, and leaves the others as they are.
+void gather_mask_over(const View& view, const BoxIndex& boxes, Interval range, std::byte* target);
 
 }  // namespace accrete

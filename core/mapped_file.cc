@@ -8,14 +8,14 @@ namespace {
 constexpr std::uint64_t first_reserve = std::uint64_t{16} << 30;
 }
 
-Result<std::unique_ptr<MappedFile>> MappedFile::open(PosixFile file) {
+Result<std::unique_ptr<MappedFile>> MappedFile::open(PosixFile file, bool writable) {
   ACCRETE_TRY(const std::uint64_t size, file.size());
-  auto mapped = std::unique_ptr<MappedFile>(new MappedFile(std::move(file)));
+  auto mapped = std::unique_ptr<MappedFile>(new MappedFile(std::move(file), writable));
   ACCRETE_CHECK(mapped->ensure(size));
   return mapped;
 }
 
-std::shared_ptr<const std::byte> MappedFile::mapping() const {
+std::shared_ptr<std::byte> MappedFile::mapping() const {
   MutexLock lock(mutex_);
   return mapping_;
 }
@@ -25,7 +25,12 @@ Status MappedFile::ensure(std::uint64_t length) {
   if (mapping_ && length <= reserved_) return {};
   std::uint64_t reserve = std::max(first_reserve, reserved_ * 2);
   while (reserve < length) reserve *= 2;
-  ACCRETE_TRY(mapping_, map_shared(file_, reserve));
+  if (writable_) {
+    ACCRETE_TRY(mapping_, map_shared_writable(file_, reserve));
+  } else {
+    ACCRETE_TRY(const auto mapping, map_shared(file_, reserve));
+    mapping_ = std::const_pointer_cast<std::byte>(mapping);
+  }
   reserved_ = reserve;
   return {};
 }

@@ -192,13 +192,25 @@ Result<std::vector<std::string>> list_directory(const PosixFile& directory) {
   return names;
 }
 
-Result<std::shared_ptr<const std::byte>> map_shared(const PosixFile& file, std::uint64_t length) {
-  void* address = ::mmap(nullptr, length, PROT_READ, MAP_SHARED | MAP_NORESERVE, file.fd(), 0);
+namespace {
+
+Result<std::shared_ptr<std::byte>> map(const PosixFile& file, std::uint64_t length, int access) {
+  void* address = ::mmap(nullptr, length, access, MAP_SHARED | MAP_NORESERVE, file.fd(), 0);
   if (address == MAP_FAILED) return fail_errno(errno, "map " + file.name());
-  return std::shared_ptr<const std::byte>(static_cast<const std::byte*>(address),
-                                          [length](const std::byte* p) {
-                                            ::munmap(const_cast<std::byte*>(p), length);
-                                          });
+  return std::shared_ptr<std::byte>(static_cast<std::byte*>(address),
+                                    [length](std::byte* p) { ::munmap(p, length); });
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const std::byte>> map_shared(const PosixFile& file, std::uint64_t length) {
+  ACCRETE_TRY(std::shared_ptr<const std::byte> mapping, map(file, length, PROT_READ));
+  return mapping;
+}
+
+Result<std::shared_ptr<std::byte>> map_shared_writable(const PosixFile& file,
+                                                       std::uint64_t length) {
+  return map(file, length, PROT_READ | PROT_WRITE);
 }
 
 }  // namespace accrete

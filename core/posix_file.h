@@ -64,7 +64,8 @@ Status unlink_at(const PosixFile& directory, const std::string& name, bool is_di
 // Names without "." and "..", unsorted.
 Result<std::vector<std::string>> list_directory(const PosixFile& directory);
 
-// A file mapped read-only; a length beyond its end is allowed (touching it there is SIGBUS).
+// A file mapped; a length beyond its end is allowed (touching it there is SIGBUS, core/fault_guard.h).
 Result<std::shared_ptr<const std::byte>> map_shared(const PosixFile& file, std::uint64_t length);
+Result<std::shared_ptr<std::byte>> map_shared_writable(const PosixFile& file, std::uint64_t length);
 
 }  // namespace accrete

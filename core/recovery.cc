@@ -13,6 +13,7 @@
 
 #include "core/cube_on_disk.h"
 #include "core/frame_sums.h"
+#include "core/linearize.h"
 #include "core/row_codec.h"
 
 namespace accrete {
@@ -51,6 +52,7 @@ std::vector<std::uint64_t> checkpoints(const std::vector<std::string>& names) {
 struct Content {
   const HeapFile& heap;
   std::shared_ptr<const std::byte> bricks;
+  std::shared_ptr<std::byte> writable_bricks;  // none: they are not to be changed
   std::uint64_t brick_bytes;
 };
 
@@ -89,7 +91,8 @@ bool is_whole(const Snapshot& before, const Snapshot& after, const Delta& delta,
   for (const FrameRow& row : delta.frames) {
     if (row.state == FrameState::gone) continue;
     const auto old = before.frames.find(row.id);
-    const bool same = old && old->state == FrameState::live && old->first_sum == row.first_sum &&
+    // What was there before, live or removed, was looked at when it came; it may be poked since.
+    const bool same = old && old->state != FrameState::gone && old->first_sum == row.first_sum &&
                       old->sums == row.sums && old->runs == row.runs && old->first == row.first &&
                       old->extent == row.extent;
     const bool is_news = row.state == FrameState::live && !same;
@@ -98,17 +101,50 @@ bool is_whole(const Snapshot& before, const Snapshot& after, const Delta& delta,
   return true;
 }
 
+// Replacing the elements of a view may have been cut short.
+Status store_again(const Snapshot& after, const Redo& redo, const Content& content) {
+  ACCRETE_CHECK(content.heap.verify(redo.elements));
+  ACCRETE_TRY(const View view, redo.view());
+  const std::size_t size = size_of(after.definition.coding.type);
+  if (view.cube_rank() != after.axes.size() || redo.elements.length % size != 0 ||
+      view.element_count() != redo.elements.length / size)
+    return fail(std::errc::io_error, "the elements of a replacement are not those of its view");
+  if (content.writable_bricks == nullptr) return {};
+  const std::uint64_t step = (1 << 20) / size;
+  std::vector<std::byte> now(step * size), old(step * size);
+  std::vector<std::byte> held(step);
+  for (std::uint64_t done = 0; done < view.element_count(); done += step) {
+    const Interval range{done, std::min(view.element_count(), done + step)};
+    const std::uint64_t bytes = range.length() * size;
+    ACCRETE_CHECK(content.heap.read_part(redo.elements, done * size, {now.data(), bytes}));
+    const Coding coding = after.definition.coding;
+    const Element pad = after.pad_at_rest();
+    gather(view, after.patches, content.bricks.get(), coding, range, old.data(), coding, pad);
+    gather_over(view, after.boxes, content.bricks.get(), coding, range, old.data(), coding);
+    gather_mask(view, after.boxes, range, held.data());
+    std::byte* const bricks = content.writable_bricks.get();
+    if (!store_elements(view, after.boxes, bricks, size, range, old.data(), now.data(), nullptr) ||
+        !store_elements(view, after.patches, bricks, size, range, old.data(), now.data(),
+                        held.data()))
+      return fail(std::errc::io_error, "the elements of a replacement could not be stored");
+  }
+  return {};
+}
+
 // The snapshot behind one record; `vouched_for`: its data had been on disk.
 Result<std::shared_ptr<const Snapshot>> replay(const Snapshot& before, const RecordView& record,
                                                bool vouched_for, const Content& content) {
   ACCRETE_TRY(const Delta delta, decode_delta(record.body));
-  for (const Box& box : delta.boxes) {
-    ACCRETE_CHECK(check_box(box, 1));
-    if (!vouched_for && !lies_within(box, content)) return too_short();
-  }
+  for (const std::vector<Box>* boxes : {&delta.boxes, &delta.patches})
+    for (const Box& box : *boxes) {
+      ACCRETE_CHECK(check_box(box, 1));
+      if (!vouched_for && !lies_within(box, content)) return too_short();
+    }
   ACCRETE_TRY(auto after, apply(before, delta));
-  if (!vouched_for && !is_whole(before, *after, delta, content))
+  if (vouched_for) return after;
+  if (!is_whole(before, *after, delta, content))
     return fail(std::errc::io_error, "the data of the last frames were not on disk yet");
+  if (delta.redo) ACCRETE_CHECK(store_again(*after, *delta.redo, content));
   return after;
 }
 
@@ -161,18 +197,18 @@ Status CubeOnDisk::recover() {
   // Everything in the heap and the brick file, before it is known which of it counts.
   std::uint64_t heap_size = 0;
   std::uint64_t brick_bytes = 0;
-  std::shared_ptr<const std::byte> bricks;
+  std::shared_ptr<std::byte> bricks;
   {
     ACCRETE_TRY(const PosixFile file, PosixFile::open_at(directory_, "heap", O_RDONLY));
     ACCRETE_TRY(heap_size, file.size());
   }
-  ACCRETE_TRY(const PosixFile brick_file, PosixFile::open_at(directory_, "bricks", O_RDONLY));
+  ACCRETE_TRY(const PosixFile brick_file, PosixFile::open_at(directory_, "bricks", O_RDWR));
   ACCRETE_TRY(brick_bytes, brick_file.size());
   if (brick_bytes > 0) {
-    ACCRETE_TRY(bricks, map_shared(brick_file, brick_bytes));
+    ACCRETE_TRY(bricks, map_shared_writable(brick_file, brick_bytes));
   }
   ACCRETE_TRY(const auto heap, HeapFile::open(directory_, heap_size, false));
-  const Content content{*heap, bricks, brick_bytes};
+  const Content content{*heap, bricks, bricks, brick_bytes};
 
   std::shared_ptr<const Snapshot> now = checkpoint.snapshot;
   std::shared_ptr<const Snapshot> journal_start;
@@ -223,7 +259,11 @@ Status CubeOnDisk::recover() {
     cut = kept < journal.scan.records.size() || journal.scan.corrupt;
   }
   bool all_within = true;
-  now->boxes.for_all([&](const Box& box) { all_within = all_within && lies_within(box, content); });
+  const auto for_all_boxes = [&now](const std::function<void(const Box&)>& visit) {
+    now->boxes.for_all(visit);
+    now->patches.for_all(visit);
+  };
+  for_all_boxes([&](const Box& box) { all_within = all_within && lies_within(box, content); });
   if (!all_within) return too_short();
   const std::uint64_t heap_used = heap_end(*now);
   if (heap_used > heap_size) trouble = "the heap file is shorter than its rows say";
@@ -263,12 +303,13 @@ Status CubeOnDisk::recover() {
     }
   }
   std::vector<BrickFile::Range> used;
-  now->boxes.for_all([&](const Box& box) { used.push_back({box.file_offset, box.byte_length()}); });
+  for_all_boxes([&](const Box& box) { used.push_back({box.file_offset, box.byte_length()}); });
   ACCRETE_TRY(bricks_, BrickFile::open(directory_, std::move(used), !read_only_, !clean));
   growth_.emplace(*bricks_);
   if (!read_only_) growth_->restore(*now, !clean);
   if (!read_only_ && !clean) discard_texts(*heap_, *now);
   const auto newest = now->frames.find(now->frames.count());
+  poked_ns_ = now->definition.poked_ns;
   changed_ns_ = newest ? newest->arrival_ns : facts_.created_ns;
   set_snapshot(now);
   index_names(*now);

@@ -194,6 +194,7 @@ void encode(ByteWriter& out, const Box& box) {
   out.put(box.spent);
   out.put(box.file_offset);
   out.put(box.layer_pitch);
+  out.put(box.poked);
 }
 
 Result<Box> decode_box(std::span<const std::byte> bytes) {
@@ -212,6 +213,7 @@ Result<Box> decode_box(std::span<const std::byte> bytes) {
   box.spent = in.get<std::uint64_t>();
   box.file_offset = in.get<std::uint64_t>();
   box.layer_pitch = in.get<std::uint64_t>();
+  box.poked = in.get<std::uint64_t>();
   if (!in.good() || !positive(box.extent) || !positive(box.brick) || box.slot_layers == 0 ||
       box.extent[box.layer_axis] % box.slot_layers != 0 || box.slots() > 64)
     return damaged("box row");
@@ -230,6 +232,7 @@ void encode(ByteWriter& out, const Definition& d) {
   out.put(static_cast<std::uint8_t>(set.rounding));
   out.put(static_cast<std::uint8_t>(set.header_first.size()));
   out.put_raw(as_text(d.pad.bytes));
+  out.put(d.poked_ns);
   for (const std::string* text : texts_of(d)) out.put_text(*text);
   for (const std::int64_t at : set.header_first) out.put(at);
   for (const std::int64_t at : set.header_last) out.put(at);
@@ -248,6 +251,7 @@ Result<Definition> decode_definition(ByteReader& in) {
   const auto rounding = in.get<std::uint8_t>();
   const std::size_t header_axes = in.get<std::uint8_t>();
   const auto pad = in.get_raw(d.pad.bytes.size());
+  d.poked_ns = in.get<std::int64_t>();
   if (!in.good() || !type || d.rank > max_rank || ragged > 2 || same_name > 3 || rounding > 1 ||
       header_axes > max_rank)
     return damaged("definition");
@@ -295,9 +299,50 @@ void encode(ByteWriter& out, const Delta& delta) {
   for (const Box& box : delta.boxes) encode(out, box);
   out.put(static_cast<std::uint32_t>(delta.removed_boxes.size()));
   for (const std::uint64_t id : delta.removed_boxes) out.put(id);
+  out.put(static_cast<std::uint32_t>(delta.patches.size()));
+  for (const Box& patch : delta.patches) encode(out, patch);
+  out.put(static_cast<std::uint32_t>(delta.removed_patches.size()));
+  for (const std::uint64_t id : delta.removed_patches) out.put(id);
   out.put(static_cast<std::uint32_t>(delta.frames.size()));
   for (const FrameRow& row : delta.frames) encode(out, row);
+  out.put(static_cast<std::uint8_t>(delta.redo ? 1 : 0));
+  if (!delta.redo) return;
+  const Redo& redo = *delta.redo;
+  out.put(static_cast<std::uint8_t>(redo.order.size()));
+  for (const std::uint8_t axis : redo.order) out.put(axis);
+  out.put(static_cast<std::uint8_t>(redo.runs.size()));
+  for (const std::vector<Run>& runs : redo.runs) {
+    out.put(static_cast<std::uint32_t>(runs.size()));
+    for (const Run& run : runs) {
+      out.put(run.first);
+      out.put(run.length);
+    }
+  }
+  put(out, redo.elements);
 }
+
+namespace {
+
+Result<Redo> decode_redo(ByteReader& in) {
+  Redo redo;
+  const std::size_t dimensions = in.get<std::uint8_t>();
+  if (dimensions == 0 || dimensions > max_rank) return damaged("journal record");
+  for (std::size_t d = 0; d < dimensions; ++d) redo.order.push_back(in.get<std::uint8_t>());
+  const std::size_t rank = in.get<std::uint8_t>();
+  if (rank < dimensions || rank > max_rank) return damaged("journal record");
+  for (std::size_t axis = 0; axis < rank; ++axis) {
+    std::vector<Run> runs;
+    for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
+      const auto first = in.get<std::int64_t>();
+      runs.push_back({first, in.get<std::uint64_t>()});
+    }
+    redo.runs.push_back(std::move(runs));
+  }
+  redo.elements = get_ref(in);
+  return redo;
+}
+
+}  // namespace
 
 Result<Delta> decode_delta(std::span<const std::byte> bytes) {
   ByteReader in(bytes);
@@ -336,8 +381,18 @@ Result<Delta> decode_delta(std::span<const std::byte> bytes) {
   for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n)
     delta.removed_boxes.push_back(in.get<std::uint64_t>());
   for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
+    ACCRETE_TRY(Box patch, decode_box(in.get_raw(box_row_bytes)));
+    if (patch.slots() != 1 || patch.written != 1) return damaged("journal record");
+    delta.patches.push_back(patch);
+  }
+  for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n)
+    delta.removed_patches.push_back(in.get<std::uint64_t>());
+  for (auto n = in.get<std::uint32_t>(); n > 0 && in.good(); --n) {
     ACCRETE_TRY(FrameRow row, decode_frame(in.get_raw(frame_row_bytes)));
     delta.frames.push_back(row);
+  }
+  if (in.get<std::uint8_t>() != 0) {
+    ACCRETE_TRY(delta.redo, decode_redo(in));
   }
   if (!in.good() || in.remaining() != 0) return damaged("journal record");
   return delta;

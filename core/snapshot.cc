@@ -194,10 +194,17 @@ Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delt
     ACCRETE_CHECK(check_box(box, size_of(next->definition.coding.type)));
     ACCRETE_TRY(next->boxes, next->boxes.put(box));
   }
+  for (const std::uint64_t id : delta.removed_patches) next->patches = next->patches.remove(id);
+  for (const Box& patch : delta.patches) {
+    if (patch.rank() != next->axes.size()) return contradiction("a patch of another rank");
+    ACCRETE_CHECK(check_box(patch, size_of(next->definition.coding.type)));
+    ACCRETE_TRY(next->patches, next->patches.put(patch));
+  }
   for (const FrameRow& row : delta.frames) ACCRETE_CHECK(put_frame(*next, row));
   next->newest = next->places.total().newest;
   if (redefines &&
-      (next->boxes.size() > delta.boxes.size() || next->places.size() > delta.frames.size()))
+      (next->boxes.size() > delta.boxes.size() || next->patches.size() > delta.patches.size() ||
+       next->places.size() > delta.frames.size()))
     return contradiction("a cube that holds frames is defined anew");
   return std::shared_ptr<const Snapshot>(std::move(next));
 }
@@ -238,6 +245,33 @@ Result<View> frame_view(const FrameRow& row, const FrameRuns& runs) {
     spanned.push_back({a, {0, row.extent[a]}});
   }
   return View::make(axes, spanned, Shape(rank));
+}
+
+Redo Redo::of(const View& view) {
+  Redo redo;
+  for (std::size_t d = 0; d < view.rank(); ++d)
+    redo.order.push_back(static_cast<std::uint8_t>(view.dimension(d).axis));
+  for (std::size_t axis = 0; axis < view.cube_rank(); ++axis) {
+    const std::size_t d = view.dimension_of(axis);
+    redo.runs.push_back(d == view.rank()
+                            ? std::vector<Run>{{view.fixed_coordinate(axis), 1}}
+                            : view.axis(axis).runs(view.dimension(d).range));
+  }
+  return redo;
+}
+
+Result<View> Redo::view() const {
+  PerAxis<Axis> axes;
+  for (const std::vector<Run>& pieces : runs) {
+    ACCRETE_TRY(Axis axis, Axis::from_runs(pieces));
+    axes.push_back(std::move(axis));
+  }
+  PerAxis<ViewAxis> spanned;
+  for (const std::uint8_t axis : order) {
+    if (axis >= axes.size()) return fail(std::errc::io_error, "a view of axes that there are not");
+    spanned.push_back({axis, {0, axes[axis].extent()}});
+  }
+  return View::make(axes, spanned, Shape(axes.size(), 0));
 }
 
 // Why these are the frame's boxes and no others: a box that meets the product of the frame's

@@ -114,6 +114,7 @@ struct Definition {
   std::size_t rank = 0;  // number of letters
   std::string letters;   // axis letters, fastest first; those that were set while not defined
   Element pad;           // native coding; valid when defined
+  std::int64_t poked_ns = 0;  // when elements were last changed in place, as far as it was noted
   std::string formats;   // in which views are listed; those that were set while not defined
 
   friend bool operator==(const Definition&, const Definition&) = default;
@@ -132,6 +133,17 @@ struct AxisEdit {
 // EINVAL when the axis does not allow it.
 Result<Axis> apply(const Axis& axis, const AxisEdit& edit);
 
+// Elements that take the place of those of a view, all or none, also when the daemon ends meanwhile:
+// recovery stores them anew as long as no mark says that they are on disk.
+struct Redo {
+  PerAxis<std::uint8_t> order;       // the cube's axes that the view spans, its fastest first
+  PerAxis<std::vector<Run>> runs;    // coordinates, for each axis of the cube
+  HeapRef elements;                  // of the view's stream, in the coding at rest
+
+  static Redo of(const View& view);  // without elements
+  Result<View> view() const;         // EIO: it contradicts itself
+};
+
 // One operation, one journal record.
 struct Delta {
   std::optional<Definition> definition;
@@ -143,7 +155,10 @@ struct Delta {
   std::vector<Arrangement> arrangements;  // after the edits
   std::vector<Box> boxes;                 // added or replaced, by id
   std::vector<std::uint64_t> removed_boxes;
+  std::vector<Box> patches;  // added, by id
+  std::vector<std::uint64_t> removed_patches;
   std::vector<FrameRow> frames;  // added or replaced, by id
+  std::optional<Redo> redo;      // to be stored when the rest is done
 };
 
 // Frames by id. Old rows lie in the mapped checkpoint and are decoded when asked for; newer ones
@@ -174,6 +189,9 @@ struct Snapshot {
   Definition definition;
   PerAxis<Axis> axes;  // definition.rank of them, when defined
   BoxIndex boxes;
+  // Elements that were written in place where no frame gave one: boxes of one written slot each,
+  // disjoint among themselves. A written slot of `boxes` hides what they have there.
+  BoxIndex patches;
   FrameTable frames;
   // Live and removed frames by (grow axis, physical start along it).
   struct Place {

@@ -78,6 +78,36 @@ std::size_t View::dimension_of(std::size_t cube_axis) const {
   return rank();
 }
 
+Coords View::coordinates_of(std::uint64_t index) const {
+  Coords coordinates = fixed_;
+  for (const ViewAxis& dimension : spanned_) {
+    const std::uint64_t extent = dimension.range.length();
+    coordinates[dimension.axis] =
+        axes_[dimension.axis].physical(dimension.range.begin + index % extent);
+    index /= extent;
+  }
+  return coordinates;
+}
+
+std::optional<std::uint64_t> View::index_of(const Coords& coordinates) const {
+  if (coordinates.size() != axes_.size()) return std::nullopt;
+  PerAxis<bool> spans(axes_.size(), false);
+  std::uint64_t index = 0;
+  std::uint64_t stride = 1;
+  for (const ViewAxis& dimension : spanned_) {
+    spans[dimension.axis] = true;
+    const std::optional<std::uint64_t> logical =
+        axes_[dimension.axis].logical(coordinates[dimension.axis]);
+    if (!logical || *logical < dimension.range.begin || *logical >= dimension.range.end)
+      return std::nullopt;
+    index += (*logical - dimension.range.begin) * stride;
+    stride *= dimension.range.length();
+  }
+  for (std::size_t axis = 0; axis < axes_.size(); ++axis)
+    if (!spans[axis] && fixed_[axis] != coordinates[axis]) return std::nullopt;
+  return index;
+}
+
 Result<View> View::cut(const PerAxis<Interval>& ranges, const PerAxis<std::size_t>& order) const {
   if (ranges.size() != rank() || order.size() != rank())
     return fail(std::errc::invalid_argument,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "core/axis.h"
@@ -43,6 +44,11 @@ class View {
   std::size_t dimension_of(std::size_t cube_axis) const;
   // The fixed physical coordinate. REQUIRES: the axis is not spanned.
   std::int64_t fixed_coordinate(std::size_t cube_axis) const { return fixed_[cube_axis]; }
+
+  // The coordinates of an element of the stream. REQUIRES: index < element_count().
+  Coords coordinates_of(std::uint64_t index) const;
+  // Where the stream has the element at these coordinates; nothing when it has not.
+  std::optional<std::uint64_t> index_of(const Coords& coordinates) const;
 
   // A view of this view: `ranges` per dimension of this one (relative, inside), `order` a
   // permutation: dimension d of the result is dimension order[d] of this one. EINVAL/ENOENT as make.

@@ -1,0 +1,357 @@
+// Elements of a cube that are changed in place.
+//
+// Why nothing is lost, and nothing taken for damage.
+// 1. Stores go to the mapping of the brick file under poke_lock_: two writers of one element come one
+//    after the other, and the death of the daemon loses none of what was answered.
+// 2. Recovery holds the elements of frames that no mark vouches for against the checksums of their
+//    rows. So before the first store into a slot everything is synced, and a record says, durably,
+//    that the slot is poked: whoever verifies checksums leaves it out.
+// 3. What no frame gave becomes data by a patch: a box whose elements are on disk before the record
+//    that adds it. A frame that was removed hides the patches under it when it comes back, so coming
+//    back undoes exactly the removal.
+// 4. The elements of a whole view are replaced by a redo record, which refers to a copy of them; then
+//    they are stored. Recovery stores them again unless a mark covers the record. No mark does before
+//    all are stored (sync_lock_), and a poke after it syncs first: so nothing newer is overwritten.
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "core/cube_on_disk.h"
+#include "core/linearize.h"
+
+namespace accrete {
+
+namespace {
+
+// More patches in one step are refused: each takes a page and a row.
+constexpr std::size_t most_patches = 1 << 14;
+constexpr std::uint64_t step_bytes = 1 << 20;
+
+std::shared_ptr<std::byte> bytes_of(std::uint64_t count) {
+  return std::shared_ptr<std::byte>(new std::byte[count], std::default_delete<std::byte[]>());
+}
+
+// The slot of a box that holds what lies there.
+std::uint64_t slot_at(const Box& box, std::uint64_t file_offset) {
+  const std::uint64_t at = file_offset - box.file_offset;
+  const std::uint64_t deep = box.brick_strides()[box.layer_axis];  // of one row of bricks
+  const std::uint64_t layer =
+      at / deep * box.brick[box.layer_axis] + at % box.brick_bytes() / box.layer_pitch;
+  return layer / box.slot_layers;
+}
+
+}  // namespace
+
+// What a range is and becomes, and where what changes of it lies.
+struct CubeOnDisk::PokePlan {
+  std::shared_ptr<std::byte> old, now;  // in the coding at rest
+  std::unique_ptr<std::byte[]> held;             // 1: in a slot of a box; none: not looked at
+  std::uint64_t changes = 0;
+  std::map<std::uint64_t, std::uint64_t> slots;  // box -> slots not known yet to be poked
+  std::vector<ElementCuboid> pads;               // changed elements that nothing holds
+
+  bool changes_structure() const { return !slots.empty() || !pads.empty(); }
+};
+
+void CubeOnDisk::gather_all(const Pinned& pinned, const View& view, Interval range,
+                            std::byte* target, Coding coding) const {
+  const Definition& d = pinned->definition;
+  Element pad;
+  recode(pad.bytes.data(), d.pad.bytes.data(), 1, native(coding.type), coding);
+  // Patches never move, so also an older view shows those that there are by now.
+  const Pinned newest = pin();
+  if (newest->patches.size() == 0)
+    return gather(view, pinned->boxes, pinned.mapping.get(), d.coding, range, target, coding, pad);
+  gather(view, newest->patches, newest.mapping.get(), d.coding, range, target, coding, pad);
+  gather_over(view, pinned->boxes, pinned.mapping.get(), d.coding, range, target, coding);
+}
+
+Status CubeOnDisk::read(const Pinned& pinned, const View& view, Interval range, std::byte* target,
+                        Coding coding) const {
+  gather_all(pinned, view, range, target, coding);
+  return {};
+}
+
+void CubeOnDisk::read_mask(const Pinned& pinned, const View& view, Interval range,
+                           std::byte* target) const {
+  gather_mask(view, pinned->boxes, range, target);
+  if (const auto newest = snapshot(); newest->patches.size() > 0)
+    gather_mask_over(view, newest->patches, range, target);
+}
+
+// ---- Plan ----
+
+// Fills in what has to be done for the changes in `plan`, which are from plan.old to plan.now.
+Status CubeOnDisk::plan_changes(const Pinned& pinned, const Pinned& newest, const View& view,
+                                Interval range, PokePlan& plan) const {
+  const std::size_t size = size_of(pinned->definition.coding.type);
+  const std::uint64_t count = range.length();
+  const auto differs = [&](std::uint64_t i) {
+    return std::memcmp(plan.old.get() + i * size, plan.now.get() + i * size, size) != 0;
+  };
+  for (std::uint64_t i = 0; i < count; ++i) plan.changes += differs(i) ? 1 : 0;
+  if (plan.changes == 0) return {};
+  std::uint64_t in_boxes = 0;
+  for_runs_in_boxes(view, pinned->boxes, size, Slots::written, range,
+                    [&](std::uint64_t stream, std::uint64_t length, std::uint64_t file,
+                        const Box& found) {
+                      // A box that is no more has no row to be noted in.
+                      const Box* box = newest->boxes.find(found.id);
+                      const bool is_noted =
+                          box == nullptr || (box->committed() & ~box->poked) == 0;
+                      for (std::uint64_t i = 0; i < length; ++i) {
+                        if (!differs(stream + i)) continue;
+                        ++in_boxes;
+                        if (is_noted) continue;
+                        const std::uint64_t bit = std::uint64_t{1} << slot_at(*box, file + i * size);
+                        if ((box->poked & bit) == 0) plan.slots[box->id] |= bit;
+                      }
+                    });
+  if (in_boxes == plan.changes) return {};
+  plan.held = std::make_unique<std::byte[]>(count);
+  gather_mask(view, pinned->boxes, range, plan.held.get());
+  const auto patched = std::make_unique<std::byte[]>(count);
+  gather_mask(view, newest->patches, range, patched.get());
+  const auto is_pad = [&](std::uint64_t i) {
+    return plan.held[i] == std::byte{0} && patched[i] == std::byte{0} && differs(i);
+  };
+  plan.pads = cuboids_of(view, range, is_pad, most_patches + 1);
+  for (const ElementCuboid& pad : plan.pads)
+    for (std::size_t axis = 0; axis < pad.origin.size(); ++axis)
+      if (!newest->axes[axis].position_of(pad.origin[axis]))
+        return fail(std::errc::no_such_file_or_directory,
+                    "elements that no frame gave cannot be written at an index that is no more");
+  return {};
+}
+
+// ---- Structure ----
+
+// Slots that the first store is about to change: all that came before is to be on disk, and known to
+// be. Also after a replacement, which recovery would repeat.
+Status CubeOnDisk::sync_before_poke(bool changes_structure) {
+  const auto is_due = [&] {
+    MutexLock lock(commit_lock_);
+    return changes_structure ? last_delta_ > durable_ : last_redo_ > durable_;
+  };
+  if (!is_due()) return {};
+  std::uint64_t all = 0;
+  {
+    MutexLock lock(commit_lock_);
+    all = last_delta_;
+  }
+  ACCRETE_CHECK(sync_now());
+  MutexLock lock(commit_lock_);
+  if (durable_ >= all) return {};
+  return fail(std::errc::no_space_on_device, "no space to note that all is on disk");
+}
+
+// Boxes for elements that nothing holds, with pad in them.
+Status CubeOnDisk::make_patches(const std::vector<ElementCuboid>& cuboids, std::vector<Box>& made) {
+  const std::shared_ptr<const Snapshot> now = snapshot();
+  const std::size_t size = size_of(now->definition.coding.type);
+  if (cuboids.size() > most_patches)
+    return fail(std::errc::no_space_on_device,
+                "too many scattered elements that no frame gave, in one step");
+  std::uint64_t id = 0;
+  now->patches.for_all([&](const Box& patch) { id = std::max(id, patch.id); });
+  for (const ElementCuboid& cuboid : cuboids) {
+    Box box;
+    box.origin = cuboid.origin;
+    box.extent = cuboid.extent;
+    box.layer_axis = cuboid.extent.size() - 1;
+    box.slot_layers = box.extent[box.layer_axis];
+    ACCRETE_TRY(box, lay_out(box, size));
+    box.id = ++id;
+    box.written = 1;
+    ACCRETE_TRY(box.file_offset, bricks_->take(box.byte_length()));
+    made.push_back(box);
+    ACCRETE_CHECK(bricks_->hold_blocks(box.file_offset, box.byte_length()));
+    std::vector<std::byte> pads(std::min<std::uint64_t>(box.byte_length(), step_bytes));
+    fill(pads.data(), pads.size() / size, now->pad_at_rest(), now->definition.coding.type);
+    for (std::uint64_t done = 0; done < box.byte_length(); done += pads.size())
+      ACCRETE_CHECK(bricks_->write(
+          box.file_offset + done,
+          std::span(pads).first(std::min<std::uint64_t>(pads.size(), box.byte_length() - done))));
+  }
+  return made.empty() ? Status() : bricks_->sync();
+}
+
+void CubeOnDisk::drop_patches(Draft& draft) {
+  draft.base().patches.for_all([&](const Box& patch) {
+    for (std::size_t axis = 0; axis < patch.rank(); ++axis) {
+      bool is_used = false;
+      for (std::uint64_t i = 0; i < patch.extent[axis] && !is_used; ++i)
+        is_used = draft.axes()[axis]
+                      .position_of(patch.origin[axis] + static_cast<std::int64_t>(i))
+                      .has_value();
+      if (is_used) continue;
+      draft.remove_patch(patch.id);
+      draft.freed.given_back.push_back({patch.file_offset, patch.byte_length()});
+      return;
+    }
+  });
+}
+
+// Journals what a plan needs, and the redo record of a replacement.
+Status CubeOnDisk::record_poke(const PokePlan& plan, const View& view, const PosixFile* elements) {
+  if (!plan.changes_structure() && elements == nullptr) return {};
+  std::vector<Box> patches;
+  Status status = make_patches(plan.pads, patches);
+  Status synced;
+  if (status.ok()) {
+    MutexLock lock(commit_lock_);
+    status = change([&](Draft& draft) REQUIRES(commit_lock_) -> Status {
+      Definition definition = draft.base().definition;
+      definition.poked_ns = now_ns();
+      draft.define(definition);
+      for (const auto& [id, slots] : plan.slots) {
+        std::optional<Box> box = draft.box(id);
+        if (!box) continue;
+        box->poked |= slots & box->committed();
+        draft.put(*box);
+      }
+      for (const Box& patch : patches) draft.put_patch(patch);
+      if (elements == nullptr) return {};
+      Redo redo = Redo::of(view);
+      ACCRETE_TRY(const std::uint64_t length, elements->size());
+      ACCRETE_TRY(redo.elements, heap_->append(*elements, 0, length));
+      draft.freed.texts.push_back(redo.elements);
+      draft.set_redo(std::move(redo));
+      return {};
+    });
+    if (status.ok() && elements != nullptr) last_redo_ = journal_->sequence();
+    if (status.ok()) synced = journal_->sync();
+  }
+  if (!status.ok()) {
+    for (const Box& patch : patches) bricks_->give_back(patch.file_offset, patch.byte_length());
+    return status;
+  }
+  if (!synced.ok()) fence(synced.error());
+  return synced;
+}
+
+// ---- Stores ----
+
+Status CubeOnDisk::store(const Pinned& pinned, const View& view, Interval range,
+                         const PokePlan& plan) {
+  const std::size_t size = size_of(pinned->definition.coding.type);
+  const Pinned newest = pin();
+  const std::shared_ptr<std::byte> mapping = bricks_->writable_mapping();
+  const auto put = [&](const std::byte* from, const std::byte* to) {
+    bool good = store_elements(view, pinned->boxes, mapping.get(), size, range, from, to, nullptr);
+    if (plan.held != nullptr)
+      good = store_elements(view, newest->patches, mapping.get(), size, range, from, to,
+                            plan.held.get()) &&
+             good;
+    return good;
+  };
+  poked_ns_ = now_ns();
+  poked_ = true;
+  if (put(plan.old.get(), plan.now.get())) return {};
+  put(plan.now.get(), plan.old.get());
+  return fail(std::errc::no_space_on_device,
+              "the disk is full, or could not be read, where the elements lie");
+}
+
+// Takes back what a page has of values that were others a moment ago.
+void CubeOnDisk::drop_stale(const View& view, Interval range, const ElementEdit& edit,
+                            std::size_t size, const PokePlan& plan) const {
+  for (std::uint64_t i = 0; i < range.length(); ++i) {
+    const std::byte* const old = plan.old.get() + i * size;
+    std::byte* const now = plan.now.get() + i * size;
+    if (std::memcmp(old, now, size) == 0) continue;
+    const bool is_stale =
+        recent_.had(view.coordinates_of(range.begin + i),
+                    [&](const std::byte* element) { return edit.leaves(i, element); });
+    if (is_stale) std::memcpy(now, old, size);
+  }
+}
+
+Result<RecentValues::Ticket> CubeOnDisk::poke(const Pinned& pinned, const View& view,
+                                              Interval range, ElementEdit& edit,
+                                              PokeOrigin origin) {
+  ACCRETE_CHECK(writable());
+  const Coding coding = pinned->definition.coding;
+  const std::size_t size = size_of(coding.type);
+  const std::uint64_t bytes = range.length() * size;
+  PokePlan plan;
+  plan.old = bytes_of(bytes);
+  plan.now = bytes_of(bytes);
+  MutexLock poking(poke_lock_);
+  gather_all(pinned, view, range, plan.old.get(), coding);
+  std::memcpy(plan.now.get(), plan.old.get(), bytes);
+  ACCRETE_CHECK(edit.apply(plan.now.get()));
+  if (origin == PokeOrigin::page && !recent_.empty()) drop_stale(view, range, edit, size, plan);
+  ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
+  if (plan.changes == 0) return RecentValues::Ticket();
+  ACCRETE_CHECK(sync_before_poke(plan.changes_structure()));
+  ACCRETE_CHECK(record_poke(plan, view, nullptr));
+  auto ticket = recent_.remember(view, range, plan.old, size);
+  ACCRETE_CHECK(store(pinned, view, range, plan));
+  return ticket;
+}
+
+RecentValues::Ticket CubeOnDisk::remember_values() {
+  return recent_.remember(pin());
+}
+
+// ---- Replacement ----
+
+// Calls body(range, plan) for pieces of the whole view, with what they are and shall be.
+Status CubeOnDisk::for_pieces(const Pinned& pinned, const View& view, const PosixFile& elements,
+                              const std::function<Status(Interval, PokePlan&)>& body) const {
+  const Coding coding = pinned->definition.coding;
+  const std::size_t size = size_of(coding.type);
+  const std::uint64_t step = step_bytes / size;
+  const std::uint64_t count = view.element_count();
+  for (std::uint64_t done = 0; done < count; done += step) {
+    const Interval range{done, std::min(count, done + step)};
+    const std::uint64_t bytes = range.length() * size;
+    PokePlan plan;
+    plan.old = bytes_of(bytes);
+    plan.now = bytes_of(bytes);
+    gather_all(pinned, view, range, plan.old.get(), coding);
+    ACCRETE_TRY(const std::size_t n, elements.read(done * size, {plan.now.get(), bytes}));
+    if (n < bytes) return fail(std::errc::io_error, "the new elements are cut off");
+    ACCRETE_CHECK(body(range, plan));
+  }
+  return {};
+}
+
+Result<RecentValues::Ticket> CubeOnDisk::replace(const Pinned& pinned, const View& view,
+                                                 const PosixFile& elements) {
+  ACCRETE_CHECK(writable());
+  const std::size_t size = size_of(pinned->definition.coding.type);
+  const std::uint64_t bytes = view.element_count() * size;
+  MutexLock poking(poke_lock_);
+  // Everything that can fail comes before the record. The former values lie in a file, since they
+  // may be more than fits into memory.
+  ACCRETE_TRY(const PosixFile former, PosixFile::unnamed_in(directory_));
+  ACCRETE_CHECK(former.allocate(0, bytes, true));
+  PokePlan all;
+  ACCRETE_CHECK(
+      for_pieces(pinned, view, elements, [&](Interval range, PokePlan& plan) -> Status {
+        ACCRETE_CHECK(former.write(range.begin * size, {plan.old.get(), range.length() * size}));
+        ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
+        all.changes += plan.changes;
+        for (const auto& [id, slots] : plan.slots) all.slots[id] |= slots;
+        all.pads.insert(all.pads.end(), plan.pads.begin(), plan.pads.end());
+        return {};
+      }));
+  if (all.changes == 0) return RecentValues::Ticket();
+  ACCRETE_TRY(const auto former_values, map_shared(former, bytes));
+  ACCRETE_CHECK(sync_before_poke(true));
+  auto ticket = recent_.remember(view, {0, view.element_count()}, former_values, size);
+  MutexLock syncing(sync_lock_);  // no mark may cover the record before all is stored
+  ACCRETE_CHECK(record_poke(all, view, &elements));
+  ACCRETE_CHECK(
+      for_pieces(pinned, view, elements,
+                 [&](Interval range, PokePlan& plan) REQUIRES(poke_lock_) -> Status {
+        ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
+        return plan.changes == 0 ? Status() : store(pinned, view, range, plan);
+      }));
+  return ticket;
+}
+
+}  // namespace accrete

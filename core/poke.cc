@@ -1,0 +1,178 @@
+#include "core/poke.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/fault_guard.h"
+#include "core/linearize.h"
+
+namespace accrete {
+
+RecentValues::Ticket RecentValues::keep(Entry entry) {
+  MutexLock lock(mutex_);
+  const auto at = entries_.insert(entries_.end(), std::move(entry));
+  return Ticket(&*at, [this, at](const void*) {
+    std::list<Entry> last;  // destroyed after the lock
+    MutexLock removing(mutex_);
+    last.splice(last.begin(), entries_, at);
+  });
+}
+
+RecentValues::Ticket RecentValues::remember(View view, Interval range,
+                                            std::shared_ptr<const std::byte> elements,
+                                            std::size_t element_size) {
+  return keep({std::move(view), range, std::move(elements), element_size, {}});
+}
+
+RecentValues::Ticket RecentValues::remember(Pinned before) {
+  return keep({std::nullopt, {}, nullptr, 0, std::move(before)});
+}
+
+bool RecentValues::empty() const {
+  MutexLock lock(mutex_);
+  return entries_.empty();
+}
+
+namespace {
+
+// The value of an element as of a snapshot: in a box, a patch, or pad.
+bool had_as_of(const Pinned& before, const Coords& at,
+               const std::function<bool(const std::byte*)>& is_such) {
+  if (!before->definition.defined || before->axes.size() != at.size()) return false;
+  const std::size_t size = size_of(before->definition.coding.type);
+  bool is_held = false;
+  bool found = false;
+  for (const BoxIndex* boxes : {&before->boxes, &before->patches}) {
+    if (is_held) break;
+    boxes->for_overlapping(at, Shape(at.size(), 1), [&](const Box& box) {
+      const auto layer = static_cast<std::uint64_t>(at[box.layer_axis] - box.origin[box.layer_axis]);
+      if ((box.written >> (layer / box.slot_layers) & 1) == 0) return;
+      is_held = true;
+      found = is_such(before.mapping.get() + box.offset_of(at, size));
+    });
+  }
+  return is_held ? found : is_such(before->pad_at_rest().bytes.data());
+}
+
+}  // namespace
+
+bool RecentValues::had(const Coords& at,
+                       const std::function<bool(const std::byte*)>& is_such) const {
+  MutexLock lock(mutex_);
+  return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+    if (!entry.view) return had_as_of(entry.before, at, is_such);
+    const std::optional<std::uint64_t> index = entry.view->index_of(at);
+    return index && *index >= entry.range.begin && *index < entry.range.end &&
+           is_such(entry.elements.get() + (*index - entry.range.begin) * entry.element_size);
+  });
+}
+
+namespace {
+
+// Readers look at the same bytes without a lock: an aligned element is never torn. The thread
+// sanitizer does not know that.
+template <class T>
+__attribute__((no_sanitize("thread"), noinline)) void store_run(std::byte* target, const std::byte* old, const std::byte* now,
+                             const std::byte* skip, std::uint64_t count) {
+  for (std::uint64_t i = 0; i < count; ++i) {
+    T before;
+    T value;
+    __builtin_memcpy(&before, old + i * sizeof(T), sizeof(T));
+    __builtin_memcpy(&value, now + i * sizeof(T), sizeof(T));
+    if (before == value || (skip != nullptr && skip[i] != std::byte{0})) continue;
+    __atomic_store_n(reinterpret_cast<T*>(target) + i, value, __ATOMIC_RELAXED);
+  }
+}
+
+void store_run(std::byte* target, const std::byte* old, const std::byte* now, const std::byte* skip,
+               std::uint64_t count, std::size_t element_size) {
+  switch (element_size) {
+    case 1:
+      return store_run<std::uint8_t>(target, old, now, skip, count);
+    case 2:
+      return store_run<std::uint16_t>(target, old, now, skip, count);
+    case 4:
+      return store_run<std::uint32_t>(target, old, now, skip, count);
+    default:
+      return store_run<std::uint64_t>(target, old, now, skip, count);
+  }
+}
+
+}  // namespace
+
+bool store_elements(const View& view, const BoxIndex& boxes, std::byte* mapping,
+                    std::size_t element_size, Interval range, const std::byte* old,
+                    const std::byte* now, const std::byte* skip) {
+  bool good = true;
+  for_runs_in_boxes(
+      view, boxes, element_size, Slots::written, range,
+      [&](std::uint64_t stream, std::uint64_t length, std::uint64_t file, const Box&) {
+        const std::uint64_t at = stream * element_size;
+        if (std::memcmp(old + at, now + at, length * element_size) == 0) return;
+        auto store = [&] {
+          store_run(mapping + file, old + at, now + at, skip == nullptr ? nullptr : skip + stream,
+                    length, element_size);
+        };
+        good = run_guarded(store) && good;
+      });
+  return good;
+}
+
+std::vector<ElementCuboid> cuboids_of(const View& view, Interval range,
+                                      const std::function<bool(std::uint64_t)>& is_one,
+                                      std::size_t most) {
+  // Runs along the view's fastest dimension first.
+  std::vector<ElementCuboid> cuboids;
+  const std::size_t fastest = view.dimension(0).axis;
+  for (std::uint64_t i = 0; i < range.length(); ++i) {
+    if (!is_one(i)) continue;
+    Coords at = view.coordinates_of(range.begin + i);
+    if (!cuboids.empty()) {
+      ElementCuboid& last = cuboids.back();
+      Coords next = last.origin;
+      next[fastest] += static_cast<std::int64_t>(last.extent[fastest]);
+      if (at == next) {
+        ++last.extent[fastest];
+        continue;
+      }
+    }
+    if (cuboids.size() == most) break;
+    cuboids.push_back({std::move(at), Shape(view.cube_rank(), 1)});
+  }
+  // Then those of equal extents that follow each other along another one.
+  for (std::size_t d = 1; d < view.rank(); ++d) {
+    const std::size_t axis = view.dimension(d).axis;
+    const auto key = [axis](const ElementCuboid& cuboid) {
+      Coords place = cuboid.origin;
+      place[axis] = 0;
+      return place;
+    };
+    std::sort(cuboids.begin(), cuboids.end(), [&](const ElementCuboid& a, const ElementCuboid& b) {
+      const Coords ka = key(a);
+      const Coords kb = key(b);
+      if (ka != kb) return std::lexicographical_compare(ka.begin(), ka.end(), kb.begin(), kb.end());
+      if (a.extent != b.extent)
+        return std::lexicographical_compare(a.extent.begin(), a.extent.end(), b.extent.begin(),
+                                            b.extent.end());
+      return a.origin[axis] < b.origin[axis];
+    });
+    std::vector<ElementCuboid> joined;
+    for (ElementCuboid& cuboid : cuboids) {
+      if (!joined.empty()) {
+        ElementCuboid& last = joined.back();
+        Shape extent = last.extent;
+        extent[axis] = cuboid.extent[axis];
+        const auto end = last.origin[axis] + static_cast<std::int64_t>(last.extent[axis]);
+        if (key(last) == key(cuboid) && extent == cuboid.extent && end == cuboid.origin[axis]) {
+          last.extent[axis] += cuboid.extent[axis];
+          continue;
+        }
+      }
+      joined.push_back(std::move(cuboid));
+    }
+    cuboids = std::move(joined);
+  }
+  return cuboids;
+}
+
+}  // namespace accrete

@@ -1,0 +1,96 @@
+// Elements that are changed in place ("poked"), and what they were a moment ago.
+//
+// A page that a program has mapped may be older than the cube: it comes back with the program's own
+// stores and with stale neighbours. So it is taken as the elements in which it differs from the cube,
+// and among these one that has the value from before a change is stale and no store. RecentValues
+// holds those values, from before a change is made until nobody has an older page any more (the
+// argument is in fs/publish.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/box.h"
+#include "core/mutex.h"
+#include "core/snapshot.h"
+#include "core/view.h"
+
+namespace accrete {
+
+// A cube's data as a reader holds it: a snapshot and the mapping under it. While it lives, no space
+// that it shows is reused.
+struct Pinned {
+  std::shared_ptr<const Snapshot> snapshot;
+  std::shared_ptr<const std::byte> mapping;  // address of byte 0 of the brick file
+
+  const Snapshot* operator->() const { return snapshot.get(); }
+};
+
+// What a write makes of a range of elements, in the coding at rest.
+class ElementEdit {
+ public:
+  virtual ~ElementEdit() = default;
+  // `now`: the elements as they are; makes of them what they shall be. On an error nothing changes.
+  virtual Status apply(std::byte* now) = 0;
+  // True when this element, as the writer is shown it, is what it left as element i of the range.
+  virtual bool leaves(std::uint64_t i, const std::byte* element) const = 0;
+};
+
+// write: all that it brings was written. page: what it brings may be stale where it differs.
+enum class PokeOrigin { write, page };
+
+// Values before changes that are not known everywhere yet. Thread-safe.
+class RecentValues {
+ public:
+  // While it lives, the values are remembered.
+  using Ticket = std::shared_ptr<const void>;
+
+  // Those of a range of a view's stream, in the coding at rest.
+  Ticket remember(View view, Interval range, std::shared_ptr<const std::byte> elements,
+                  std::size_t element_size) EXCLUDES(mutex_);
+  // Those of all elements as of a snapshot.
+  Ticket remember(Pinned before) EXCLUDES(mutex_);
+
+  bool empty() const EXCLUDES(mutex_);
+  // Whether one of the values that the element at these coordinates had is such.
+  bool had(const Coords& at, const std::function<bool(const std::byte*)>& is_such) const
+      EXCLUDES(mutex_);
+
+ private:
+  struct Entry {
+    std::optional<View> view;  // nothing: all of `before`
+    Interval range;
+    std::shared_ptr<const std::byte> elements;
+    std::size_t element_size = 0;
+    Pinned before;
+  };
+  Ticket keep(Entry entry) EXCLUDES(mutex_);
+
+  mutable Mutex mutex_;
+  std::list<Entry> entries_ GUARDED_BY(mutex_);
+};
+
+// Stores the elements [range) of a view's stream in which `now` differs from `old`, where the slots
+// of these boxes hold them; each by one store. `skip` (may be none): a byte for each element, not 0
+// where it is left alone. False: the file could not be read or had no room there, and some were
+// stored. Elements of one place must not be stored by two threads at once.
+bool store_elements(const View& view, const BoxIndex& boxes, std::byte* mapping,
+                    std::size_t element_size, Interval range, const std::byte* old,
+                    const std::byte* now, const std::byte* skip);
+
+// Cuboids of coordinates that hold exactly these elements of a view: element i of the range for
+// which is_one(i). Neighbours are joined where they make a larger cuboid. Stops at `most`.
+struct ElementCuboid {
+  Coords origin;
+  Shape extent;
+};
+std::vector<ElementCuboid> cuboids_of(const View& view, Interval range,
+                                      const std::function<bool(std::uint64_t)>& is_one,
+                                      std::size_t most);
+
+}  // namespace accrete
