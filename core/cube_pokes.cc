@@ -1,17 +1,20 @@
 // Elements of a cube that are changed in place.
 //
 // Why nothing is lost, and nothing taken for damage.
-// 1. Stores go to the mapping of the brick file under poke_lock_: two writers of one element come one
+// 1. Stores go to the mapping of the brick file under poke_lock_: two writers of one element come
+// one
 //    after the other, and the death of the daemon loses none of what was answered.
 // 2. Recovery holds the elements of frames that no mark vouches for against the checksums of their
 //    rows. So before the first store into a slot everything is synced, and a record says, durably,
 //    that the slot is poked: whoever verifies checksums leaves it out.
 // 3. What no frame gave becomes data by a patch: a box whose elements are on disk before the record
-//    that adds it. A frame that was removed hides the patches under it when it comes back, so coming
-//    back undoes exactly the removal.
-// 4. The elements of a whole view are replaced by a redo record, which refers to a copy of them; then
-//    they are stored. Recovery stores them again unless a mark covers the record. No mark does before
-//    all are stored (sync_lock_), and a poke after it syncs first: so nothing newer is overwritten.
+//    that adds it. A frame that was removed hides the patches under it when it comes back, so
+//    coming back undoes exactly the removal.
+// 4. The elements of a whole view are replaced by a redo record, which refers to a copy of them;
+// then
+//    they are stored. Recovery stores them again unless a mark covers the record. No mark does
+//    before all are stored (sync_lock_), and a poke after it syncs first: so nothing newer is
+//    overwritten.
 
 #include <algorithm>
 #include <cstring>
@@ -46,7 +49,7 @@ std::uint64_t slot_at(const Box& box, std::uint64_t file_offset) {
 // What a range is and becomes, and where what changes of it lies.
 struct CubeOnDisk::PokePlan {
   std::shared_ptr<std::byte> old, now;  // in the coding at rest
-  std::unique_ptr<std::byte[]> held;             // 1: in a slot of a box; none: not looked at
+  std::unique_ptr<std::byte[]> held;    // 1: in a slot of a box; none: not looked at
   std::uint64_t changes = 0;
   std::map<std::uint64_t, std::uint64_t> slots;  // box -> slots not known yet to be poked
   std::vector<ElementCuboid> pads;               // changed elements that nothing holds
@@ -93,21 +96,20 @@ Status CubeOnDisk::plan_changes(const Pinned& pinned, const Pinned& newest, cons
   for (std::uint64_t i = 0; i < count; ++i) plan.changes += differs(i) ? 1 : 0;
   if (plan.changes == 0) return {};
   std::uint64_t in_boxes = 0;
-  for_runs_in_boxes(view, pinned->boxes, size, Slots::written, range,
-                    [&](std::uint64_t stream, std::uint64_t length, std::uint64_t file,
-                        const Box& found) {
-                      // A box that is no more has no row to be noted in.
-                      const Box* box = newest->boxes.find(found.id);
-                      const bool is_noted =
-                          box == nullptr || (box->committed() & ~box->poked) == 0;
-                      for (std::uint64_t i = 0; i < length; ++i) {
-                        if (!differs(stream + i)) continue;
-                        ++in_boxes;
-                        if (is_noted) continue;
-                        const std::uint64_t bit = std::uint64_t{1} << slot_at(*box, file + i * size);
-                        if ((box->poked & bit) == 0) plan.slots[box->id] |= bit;
-                      }
-                    });
+  for_runs_in_boxes(
+      view, pinned->boxes, size, Slots::written, range,
+      [&](std::uint64_t stream, std::uint64_t length, std::uint64_t file, const Box& found) {
+        // A box that is no more has no row to be noted in.
+        const Box* box = newest->boxes.find(found.id);
+        const bool is_noted = box == nullptr || (box->committed() & ~box->poked) == 0;
+        for (std::uint64_t i = 0; i < length; ++i) {
+          if (!differs(stream + i)) continue;
+          ++in_boxes;
+          if (is_noted) continue;
+          const std::uint64_t bit = std::uint64_t{1} << slot_at(*box, file + i * size);
+          if ((box->poked & bit) == 0) plan.slots[box->id] |= bit;
+        }
+      });
   if (in_boxes == plan.changes) return {};
   plan.held = std::make_unique<std::byte[]>(count);
   gather_mask(view, pinned->boxes, range, plan.held.get());
@@ -127,8 +129,8 @@ Status CubeOnDisk::plan_changes(const Pinned& pinned, const Pinned& newest, cons
 
 // ---- Structure ----
 
-// Slots that the first store is about to change: all that came before is to be on disk, and known to
-// be. Also after a replacement, which recovery would repeat.
+// Slots that the first store is about to change: all that came before is to be on disk, and known
+// to be. Also after a replacement, which recovery would repeat.
 Status CubeOnDisk::sync_before_poke(bool changes_structure) {
   const auto is_due = [&] {
     MutexLock lock(commit_lock_);
@@ -330,27 +332,25 @@ Result<RecentValues::Ticket> CubeOnDisk::replace(const Pinned& pinned, const Vie
   ACCRETE_TRY(const PosixFile former, PosixFile::unnamed_in(directory_));
   ACCRETE_CHECK(former.allocate(0, bytes, true));
   PokePlan all;
-  ACCRETE_CHECK(
-      for_pieces(pinned, view, elements, [&](Interval range, PokePlan& plan) -> Status {
-        ACCRETE_CHECK(former.write(range.begin * size, {plan.old.get(), range.length() * size}));
-        ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
-        all.changes += plan.changes;
-        for (const auto& [id, slots] : plan.slots) all.slots[id] |= slots;
-        all.pads.insert(all.pads.end(), plan.pads.begin(), plan.pads.end());
-        return {};
-      }));
+  ACCRETE_CHECK(for_pieces(pinned, view, elements, [&](Interval range, PokePlan& plan) -> Status {
+    ACCRETE_CHECK(former.write(range.begin * size, {plan.old.get(), range.length() * size}));
+    ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
+    all.changes += plan.changes;
+    for (const auto& [id, slots] : plan.slots) all.slots[id] |= slots;
+    all.pads.insert(all.pads.end(), plan.pads.begin(), plan.pads.end());
+    return {};
+  }));
   if (all.changes == 0) return RecentValues::Ticket();
   ACCRETE_TRY(const auto former_values, map_shared(former, bytes));
   ACCRETE_CHECK(sync_before_poke(true));
   auto ticket = recent_.remember(view, {0, view.element_count()}, former_values, size);
   MutexLock syncing(sync_lock_);  // no mark may cover the record before all is stored
   ACCRETE_CHECK(record_poke(all, view, &elements));
-  ACCRETE_CHECK(
-      for_pieces(pinned, view, elements,
-                 [&](Interval range, PokePlan& plan) REQUIRES(poke_lock_) -> Status {
-        ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
-        return plan.changes == 0 ? Status() : store(pinned, view, range, plan);
-      }));
+  ACCRETE_CHECK(for_pieces(pinned, view, elements,
+                           [&](Interval range, PokePlan& plan) REQUIRES(poke_lock_) -> Status {
+                             ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
+                             return plan.changes == 0 ? Status() : store(pinned, view, range, plan);
+                           }));
   return ticket;
 }
 

@@ -25,6 +25,10 @@ Status Format::check_sums(std::string_view, std::uint32_t) const {
   return {};
 }
 
+Result<Element> Format::parse(std::string_view, DType) const {
+  return fail(std::errc::not_supported, "a binary format has no texts");
+}
+
 void Format::print(const std::byte* elements, std::size_t n, DType type, char* target) const {
   recode(reinterpret_cast<std::byte*>(target), elements, n, native(type), coding(type));
 }

@@ -132,6 +132,9 @@ class Format {
   virtual Coding coding(DType type) const = 0;
   // Writes n elements (native coding) as n × bytes_per_element bytes; binary formats recode.
   virtual void print(const std::byte* elements, std::size_t n, DType type, char* target) const;
+  // The element that one element's bytes, as print() makes them, stand for; native coding. Looser
+  // than print(): any number that fits there. EINVAL.
+  virtual Result<Element> parse(std::string_view text, DType type) const;
   // True when a file of this format may grow at its end without changing what is before it
   // (the header does not depend on the slowest extent and there is no trailer).
   virtual bool can_extend() const = 0;

@@ -23,6 +23,7 @@
 #include <cstring>
 #include <deque>
 
+#include "core/cuboids.h"
 #include "core/strided_copy.h"
 
 namespace accrete {
@@ -43,33 +44,6 @@ struct Part {
   std::uint64_t stream = 0;
 };
 
-// A cuboid of the view's index space: one range a dimension, relative to the view's.
-using Cuboid = PerAxis<Interval>;
-
-// Calls visit() with `cuboid` set to each part of the range [begin, end) of the dimensions [0, d].
-template <class Visit>
-void for_cuboids(const Shape& shape, const PerAxis<std::uint64_t>& stride, std::size_t d,
-                 std::uint64_t begin, std::uint64_t end, Cuboid& cuboid, const Visit& visit) {
-  const std::uint64_t row = stride[d];  // elements of one index of dimension d
-  std::uint64_t first = begin / row;
-  const std::uint64_t last = end / row;  // what is left of it is end % row
-  const auto part_of_row = [&](std::uint64_t index, std::uint64_t from, std::uint64_t to) {
-    cuboid[d] = {index, index + 1};
-    for_cuboids(shape, stride, d - 1, from, to, cuboid, visit);
-  };
-  if (first == last) {
-    if (begin != end) part_of_row(first, begin % row, end % row);
-    return;
-  }
-  if (begin % row != 0) part_of_row(first++, begin % row, row);
-  if (first < last) {
-    cuboid[d] = {first, last};
-    for (std::size_t lower = 0; lower < d; ++lower) cuboid[lower] = {0, shape[lower]};
-    visit();
-  }
-  if (end % row != 0) part_of_row(last, 0, end % row);
-}
-
 // One walk over a range; holds the lists that it uses again for each cuboid and box.
 class Walk {
  public:
@@ -80,13 +54,8 @@ class Walk {
         element_size_(element_size),
         slots_(slots),
         range_(range),
-        shape_(view.shape()) {
-    std::uint64_t stride = 1;
-    for (const std::uint64_t extent : shape_) {
-      stream_stride_.push_back(stride);
-      stride *= extent;
-    }
-  }
+        shape_(view.shape()),
+        stream_stride_(stream_strides(shape_)) {}
 
   // Calls visit(block).
   template <class Visit>
@@ -257,7 +226,7 @@ class Walk {
   const Slots slots_;
   const Interval range_;
   const Shape shape_;
-  PerAxis<std::uint64_t> stream_stride_;
+  const PerAxis<std::uint64_t> stream_stride_;
   std::deque<Pieces> found_;                       // of the cuboids, in the order of the walk
   const Pieces* pieces_ = nullptr;                 // of this one
   std::array<std::vector<Part>, max_rank> parts_;  // by axis, of this box

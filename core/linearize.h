@@ -35,7 +35,8 @@ enum class Slots { written, all };  // `all`: also slots that are not committed 
 // Returns how many elements were visited. REQUIRES: range.end <= view.element_count().
 // Pure; thread-safe.
 std::uint64_t for_blocks(const View& view, const BoxIndex& boxes, std::size_t element_size,
-                         Slots slots, Interval range, const std::function<void(const Block&)>& visit);
+                         Slots slots, Interval range,
+                         const std::function<void(const Block&)>& visit);
 
 // The same elements as runs that are contiguous in the stream and in the brick file: visit(place in
 // the range, elements, file offset, box), in no particular order.

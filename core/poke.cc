@@ -45,7 +45,8 @@ bool had_as_of(const Pinned& before, const Coords& at,
   for (const BoxIndex* boxes : {&before->boxes, &before->patches}) {
     if (is_held) break;
     boxes->for_overlapping(at, Shape(at.size(), 1), [&](const Box& box) {
-      const auto layer = static_cast<std::uint64_t>(at[box.layer_axis] - box.origin[box.layer_axis]);
+      const auto layer =
+          static_cast<std::uint64_t>(at[box.layer_axis] - box.origin[box.layer_axis]);
       if ((box.written >> (layer / box.slot_layers) & 1) == 0) return;
       is_held = true;
       found = is_such(before.mapping.get() + box.offset_of(at, size));
@@ -72,8 +73,11 @@ namespace {
 // Readers look at the same bytes without a lock: an aligned element is never torn. The thread
 // sanitizer does not know that.
 template <class T>
-__attribute__((no_sanitize("thread"), noinline)) void store_run(std::byte* target, const std::byte* old, const std::byte* now,
-                             const std::byte* skip, std::uint64_t count) {
+__attribute__((no_sanitize("thread"), noinline)) void store_run(std::byte* target,
+                                                                const std::byte* old,
+                                                                const std::byte* now,
+                                                                const std::byte* skip,
+                                                                std::uint64_t count) {
   for (std::uint64_t i = 0; i < count; ++i) {
     T before;
     T value;

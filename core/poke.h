@@ -1,10 +1,10 @@
 // Elements that are changed in place ("poked"), and what they were a moment ago.
 //
 // A page that a program has mapped may be older than the cube: it comes back with the program's own
-// stores and with stale neighbours. So it is taken as the elements in which it differs from the cube,
-// and among these one that has the value from before a change is stale and no store. RecentValues
-// holds those values, from before a change is made until nobody has an older page any more (the
-// argument is in fs/publish.h).
+// stores and with stale neighbours. So it is taken as the elements in which it differs from the
+// cube, and among these one that has the value from before a change is stale and no store.
+// RecentValues holds those values, from before a change is made until nobody has an older page any
+// more (the argument is in fs/publish.h).
 #pragma once
 
 #include <cstddef>

@@ -25,6 +25,13 @@ class Transfer {
   // invertible, byte by byte.
   bool converts() const { return converts_; }
 
+  // The same, which takes only values that the cube's type has.
+  Transfer exactly() const {
+    Transfer exact = *this;
+    exact.rounding_ = Rounding::exact;
+    return exact;
+  }
+
   // Elements of the file -> elements at rest. exact: stops at the first whose value the cube's type
   // does not have. `invertible`: to_file() gives the same bytes.
   Converted to_cube(std::byte* target, const std::byte* source, std::size_t n) const;

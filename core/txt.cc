@@ -104,6 +104,11 @@ class Txt final : public Format {
         return print_as<double>(elements, n, width, target);
     }
   }
+  Result<Element> parse(std::string_view text, DType type) const override {
+    if (!text.ends_with('\n') || text.find('\n') + 1 != text.size())
+      return fail(std::errc::invalid_argument, "a text view has one number a line");
+    return parse_element(text, type);
+  }
   bool can_extend() const override { return true; }
 };
 

@@ -72,9 +72,10 @@ struct ElementRange {
 
 // False when there are too many pieces to be worth it: always where neighbours in the file are none
 // at rest.
-bool add_from_mapping(Pieces& pieces, const Shown& shown, const ElementRange& range,
-                      std::size_t width) {
+bool add_from_mapping(Pieces& pieces, const Cube& cube, const Shown& shown,
+                      const ElementRange& range, std::size_t width) {
   if (shown.content.view->dimension(0).axis != 0) return false;
+  if (cube.has_patches()) return false;
   std::vector<StreamRun> runs;
   const std::size_t most = std::min(most_runs, range.bytes / least_run_bytes + 8);
   if (!collect_runs(*shown.content.view, shown.pinned->boxes, width, Slots::written, range.elements,
@@ -107,7 +108,7 @@ Status read_elements(const Cube& cube, const Shown& shown, Interval range, std::
   const View& view = *shown.content.view;
   if (shown.content.shows == Shows::elements)
     return cube.read(shown.pinned, view, range, target, coding);
-  gather_mask(view, shown.pinned->boxes, range, target);
+  cube.read_mask(shown.pinned, view, range, target);
   return {};
 }
 
@@ -128,7 +129,7 @@ Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::u
   }
   if (content.printer == nullptr) {
     if (content.shows == Shows::elements && content.coding == shown.pinned->definition.coding &&
-        add_from_mapping(pieces, shown, range, width))
+        add_from_mapping(pieces, cube, shown, range, width))
       return {};
     std::byte* buffer = reply_buffer.room(count * width);
     ACCRETE_CHECK(read_elements(cube, shown, range.elements, buffer, content.coding));

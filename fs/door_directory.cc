@@ -94,8 +94,9 @@ Result<std::unique_ptr<Listing>> FrameDirectory::list() {
 }
 
 Status FrameDirectory::unlink(std::shared_ptr<Reply> reply, std::string_view name) {
+  RecentValues::Ticket former = state_->cube().remember_values();
   ACCRETE_CHECK(state_->cube().remove_frame(name, name));
-  answer_commit(state_, true, std::move(reply));
+  answer_commit(state_, std::move(former), std::move(reply));
   return {};
 }
 
@@ -117,8 +118,9 @@ Status FrameDirectory::rename(std::shared_ptr<Reply> reply, std::string_view fro
   const std::shared_ptr<DoorFile> file = node == nullptr ? nullptr : node->incoming();
   if (file != nullptr && !file->committed())
     return rename_incoming(std::move(reply), node, from, *target, to);
+  RecentValues::Ticket former = state_->cube().remember_values();
   ACCRETE_CHECK(rename_frame(from, *target, to));
-  answer_commit(state_, true, std::move(reply));
+  answer_commit(state_, std::move(former), std::move(reply));
   return {};
 }
 
@@ -141,6 +143,7 @@ Status FrameDirectory::rename_incoming(std::shared_ptr<Reply> reply,
   const CubeState::StagingName new_name{path, std::string(to)};
   if (!state_->add_staging(new_name, node))
     return fail(std::errc::file_exists, "there is a file '" + std::string(to) + "' already");
+  RecentValues::Ticket former = state_->cube().remember_values();
   const DoorFile::Outcome outcome = file->rename(to);
   if (!outcome.status.ok()) {
     state_->remove_staging(new_name, *node);
@@ -155,7 +158,7 @@ Status FrameDirectory::rename_incoming(std::shared_ptr<Reply> reply,
   }
   node->finish(*outcome.committed);
   if (file->is_closed()) node->let_go(*file);
-  answer_commit(state_, true, std::move(reply));
+  answer_commit(state_, std::move(former), std::move(reply));
   return {};
 }
 
@@ -166,8 +169,9 @@ RemovedDirectory::RemovedDirectory(std::shared_ptr<CubeState> state)
     : FrameDirectory(identity(state->cube().uid()), state) {}
 
 Status RemovedDirectory::unlink(std::shared_ptr<Reply> reply, std::string_view name) {
+  RecentValues::Ticket former = state_->cube().remember_values();
   ACCRETE_CHECK(state_->cube().discard_frame(name));
-  answer_commit(state_, true, std::move(reply));
+  answer_commit(state_, std::move(former), std::move(reply));
   return {};
 }
 

@@ -206,9 +206,9 @@ void DoorFile::fill(struct stat& attributes) const {
   set_times(attributes, mtime_ns_);
 }
 
-void answer_commit(const std::shared_ptr<CubeState>& state, bool contents_changed,
+void answer_commit(const std::shared_ptr<CubeState>& state, RecentValues::Ticket former,
                    std::shared_ptr<Reply> reply) {
-  state->tree().publisher().announce(state, contents_changed, [state, reply] {
+  state->tree().publisher().announce(state, std::move(former), [state, reply] {
     if (state->cube().pin()->definition.settings.sync_each_close)
       state->cube().sync([reply](const Status& status) { reply->status(status); });
     else

@@ -108,8 +108,8 @@ class DoorFile {
 };
 
 // Answers a request that committed, once every view shows the commit and, with durability = disk,
-// it is on disk.
-void answer_commit(const std::shared_ptr<CubeState>& state, bool contents_changed,
+// it is on disk. `former`: the values before it; nothing where it has only added some.
+void answer_commit(const std::shared_ptr<CubeState>& state, RecentValues::Ticket former,
                    std::shared_ptr<Reply> reply);
 
 std::int64_t wall_clock_ns();

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "fs/content_edit.h"
 #include "fs/holders.h"
 
 namespace accrete {
@@ -71,33 +72,46 @@ void FrameFile::read(Reply reply, std::uint64_t offset, std::size_t size, bool f
     return reply.bytes(std::string_view(buffer).substr(0, *got));
   }
   if (fills_cache) {
-    node_->has_pages_ = true;
     if (!watched_.exchange(true)) state().watch(node_);
+    node_->pages_.note(current()->content);
   }
   const std::shared_ptr<const Shown> shown = current();
   reply_range(std::move(reply), state().cube(), *shown, offset, size);
 }
 
 void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
-                      bool append) {
-  const std::shared_ptr<DoorFile> file = incoming();
-  if (file == nullptr) {
+                      WriteManner manner) {
+  if (const std::shared_ptr<DoorFile> file = incoming()) {
+    const Status status = file->write(offset, bytes, manner.appends);
+    if (!status.ok()) return reply.error(status.error());
+    return reply.written(bytes.size());
+  }
+  const auto refuse = [&](const Error& error) {
     const Result<FrameRow> row = node_->row();
     state().cube().record({"refuse", row.ok() ? state().cube().frame_name(*row) : "", std::nullopt,
-                           EROFS,
-                           "a frame in the cube is not changed in place; write it anew under its "
-                           "name"});
-    return reply.error(EROFS);
-  }
-  const Status status = file->write(offset, bytes, append);
-  if (!status.ok()) return reply.error(status.error());
-  reply.written(bytes.size());
+                           error.number(), error.sentence});
+    reply.error(error);
+  };
+  const Result<FrameRow> row = node_->row();
+  if (!row.ok()) return refuse(row.error());
+  if (row->state == FrameState::removed)
+    return refuse(fail(std::errc::read_only_file_system, "a removed frame can only be read"));
+  if (row->original.length > 0)
+    return refuse(fail(std::errc::read_only_file_system,
+                       "this frame is kept as it came (packed, or with values that cannot be made "
+                       "again); write to its elements through slices/"));
+  const std::shared_ptr<const Shown> shown = current();
+  if (manner.appends) offset = shown->content.total();
+  const PokeOrigin origin = manner.is_page ? PokeOrigin::page : PokeOrigin::write;
+  Result<std::optional<Poked>> poked = write_range(state().cube(), *shown, offset, bytes, origin);
+  if (!poked.ok()) return refuse(poked.error());
+  answer_write(node_->state_, std::move(reply), bytes.size(), *std::move(poked), origin);
 }
 
 void FrameFile::flush(Reply reply, const Caller& caller) {
   const std::shared_ptr<DoorFile> file = writes_ ? incoming() : nullptr;
-  if (file == nullptr) return reply.ok();
   const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
+  if (file == nullptr) return state().tree().publisher().after_all([later] { later->ok(); });
   if (!file->ingest().takes_long()) return close(file, caller, later);
   // This file stays: the kernel releases it after the answer.
   state().tree().workers().post([this, file, caller, later] { close(file, caller, later); });
@@ -105,6 +119,8 @@ void FrameFile::flush(Reply reply, const Caller& caller) {
 
 void FrameFile::close(const std::shared_ptr<DoorFile>& file, const Caller& caller,
                       std::shared_ptr<Reply> reply) {
+  RecentValues::Ticket former = state().cube().remember_values();
+  const bool may_replace = replaces_others();
   const DoorFile::Outcome outcome = file->close([&] {
     const std::array<std::uint64_t, 2> inos{
         node_->ino(), node_->staging_ino_ ? node_->staging_ino_ : node_->ino()};
@@ -112,7 +128,12 @@ void FrameFile::close(const std::shared_ptr<DoorFile>& file, const Caller& calle
   });
   if (!outcome.committed) return reply->status(outcome.status);
   if (node_->incoming() == file) node_->finish(*outcome.committed);
-  answer_commit(node_->state_, outcome.contents_changed, std::move(reply));
+  if (!outcome.contents_changed && !may_replace) former.reset();
+  answer_commit(node_->state_, std::move(former), std::move(reply));
+}
+
+bool FrameFile::replaces_others() const {
+  return state().cube().pin()->definition.settings.same_name == SameName::replace;
 }
 
 bool FrameFile::is_incoming() const {
@@ -128,11 +149,14 @@ void FrameFile::release() {
   }
   const std::shared_ptr<DoorFile> file = incoming();
   if (file == nullptr) return;
+  RecentValues::Ticket former = state().cube().remember_values();
+  const bool may_replace = replaces_others();
   const DoorFile::Departure departure = file->drop_description();
   const bool is_own = node_->incoming() == file;
   if (departure.outcome.committed) {
     if (is_own) node_->finish(*departure.outcome.committed);
-    state().tree().publisher().announce(node_->state_, departure.outcome.contents_changed, nullptr);
+    if (!departure.outcome.contents_changed && !may_replace) former.reset();
+    state().tree().publisher().announce(node_->state_, std::move(former), nullptr);
   }
   if (is_own && departure.discarded) node_->vanish();
   if (is_own && departure.was_last) node_->let_go(*file);

@@ -22,7 +22,7 @@ class FrameFile : public OpenFile {
   Manner manner() const override;
   void read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) override;
   void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
-             bool append) override;
+             WriteManner manner) override;
   void flush(Reply reply, const Caller& caller) override;
   bool is_incoming() const override;
   void release() override;
@@ -35,6 +35,8 @@ class FrameFile : public OpenFile {
  private:
   void close(const std::shared_ptr<DoorFile>& file, const Caller& caller,
              std::shared_ptr<Reply> reply);
+  // Whether a commit may take the place of another frame.
+  bool replaces_others() const;
   CubeState& state() const { return *node_->state_; }
   std::shared_ptr<const Shown> current() EXCLUDES(mutex_);
 

@@ -179,7 +179,7 @@ Status FrameNode::change_attributes(const AttributeChange& change) {
 }
 
 std::optional<CacheNotice> FrameNode::after_commit(bool contents_changed) {
-  if (!contents_changed || !has_pages_) return std::nullopt;
+  if (!contents_changed || !pages_.any()) return std::nullopt;
   return CacheNotice{number(), 0};
 }
 

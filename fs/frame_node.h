@@ -16,6 +16,7 @@
 #include "fs/content.h"
 #include "fs/door_file.h"
 #include "fs/node.h"
+#include "fs/page_holder.h"
 #include "fs/tree.h"
 
 namespace accrete {
@@ -39,6 +40,10 @@ class FrameNode : public Node, public Watched {
   Result<std::unique_ptr<OpenFile>> open(int flags, const Caller& caller) override EXCLUDES(mutex_);
   bool trimmable() const override;
   std::optional<CacheNotice> after_commit(bool contents_changed) override;
+  std::vector<CacheNotice> after_poke(const Poked& poked) override {
+    return pages_.overlapping(number(), poked);
+  }
+  bool has_pages() const override { return pages_.any(); }
 
   bool became(FrameId id) const { return id_ == id; }
   // Nothing once it is no more than a frame.
@@ -65,7 +70,7 @@ class FrameNode : public Node, public Watched {
   const std::shared_ptr<CubeState> state_;
   std::atomic<FrameId> id_ = 0;          // 0 until it is committed
   const std::uint64_t staging_ino_ = 0;  // 0: it was a frame from the start
-  std::atomic<bool> has_pages_ = false;  // the kernel was given bytes that it keeps
+  PageHolder pages_;
   mutable Mutex mutex_;
   std::shared_ptr<DoorFile> incoming_ GUARDED_BY(mutex_);
   CubeState::StagingName staging_name_ GUARDED_BY(mutex_);

@@ -32,12 +32,12 @@ class PropertyFile : public TextFile {
   // Each write is one setting. Only of a header several can be one, as editors write them in
   // blocks: it is set by the first that is no whole number of blocks, or by close().
   void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
-             bool append) override {
+             WriteManner manner) override {
     constexpr std::size_t block = 512;
     std::string text;
     {
       MutexLock lock(mutex_);
-      if (waiting_.empty()) adds_ = append || offset > 0;
+      if (waiting_.empty()) adds_ = manner.appends || offset > 0;
       waiting_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
       if (name_ == "header" && bytes.size() % block == 0 && waiting_.size() <= most_text)
         return reply.written(bytes.size());
@@ -62,6 +62,7 @@ class PropertyFile : public TextFile {
   // `written`: what a write says; nothing: the answer is that of a close.
   void set(const std::string& text, const std::shared_ptr<Reply>& reply,
            std::optional<std::size_t> written) {
+    RecentValues::Ticket former = state_->cube().remember_values();
     const Status status = state_->cube().set_property(name_, text, adds());
     if (!status.ok()) {
       state_->cube().record({"refuse", "meta/" + name_, std::nullopt, status.error().number(),
@@ -69,8 +70,9 @@ class PropertyFile : public TextFile {
       return reply->error(status.error());
     }
     // A new order changes what names and indexes mean.
-    state_->tree().publisher().announce(
-        state_, true, [reply, written] { written ? reply->written(*written) : reply->ok(); });
+    state_->tree().publisher().announce(state_, std::move(former), [reply, written] {
+      written ? reply->written(*written) : reply->ok();
+    });
   }
 
   bool adds() const {

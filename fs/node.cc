@@ -20,7 +20,7 @@ void OpenFile::read(Reply reply, std::uint64_t, std::size_t, bool) {
   reply.error(EBADF);
 }
 
-void OpenFile::write(Reply reply, std::uint64_t, std::span<const std::byte>, bool) {
+void OpenFile::write(Reply reply, std::uint64_t, std::span<const std::byte>, WriteManner) {
   reply.error(EBADF);
 }
 

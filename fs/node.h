@@ -45,9 +45,12 @@ class OpenFile {
   virtual Manner manner() const { return {}; }
   // `fills_cache`: the kernel keeps what it gets.
   virtual void read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache);
-  // `append`: at the end as it is now, whatever the offset says.
+  struct WriteManner {
+    bool appends = false;  // at the end as it is now, whatever the offset says
+    bool is_page = false;  // the page of a mapping comes back
+  };
   virtual void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
-                     bool append);
+                     WriteManner manner);
   virtual void flush(Reply reply, const Caller&) { reply.ok(); }
   // Nothing of what was written is in the cube yet; so there is nothing to sync.
   virtual bool is_incoming() const { return false; }

@@ -275,9 +275,10 @@ void write(fuse_req_t request, fuse_ino_t, const char* bytes, std::size_t size, 
            fuse_file_info* info) {
   guarded("write", [&] {
     // Pages that come back from a mapping have their place, also in a file opened for appending.
-    const bool append = (info->flags & O_APPEND) != 0 && info->writepage == 0;
+    const bool is_page = info->writepage != 0;
+    const bool appends = (info->flags & O_APPEND) != 0 && !is_page;
     file_of(info).write(Reply(request), static_cast<std::uint64_t>(offset),
-                        std::as_bytes(std::span<const char>(bytes, size)), append);
+                        std::as_bytes(std::span<const char>(bytes, size)), {appends, is_page});
   });
 }
 
@@ -291,7 +292,9 @@ void sync_node(fuse_req_t request, const Node& node, Reply reply) {
   const std::shared_ptr<Cube> cube = node.cube();
   if (cube == nullptr) return reply.status(tree.store().sync());
   const std::shared_ptr<Reply> later = tree.later(std::move(reply));
-  cube->sync([later](const Status& status) { later->status(status); });
+  // Pages of a mapping that came back just before are to be seen everywhere, too.
+  tree.publisher().after_all(
+      [cube, later] { cube->sync([later](const Status& status) { later->status(status); }); });
 }
 
 void fsync(fuse_req_t request, fuse_ino_t number, int, fuse_file_info* info) {

@@ -28,6 +28,7 @@ void Publisher::start(fuse_session* session) {
     running_ = true;
   }
   thread_ = std::thread([this] { run(); });
+  trimmer_ = std::thread([this] { run_trimmer(); });
 }
 
 void Publisher::stop() {
@@ -36,23 +37,47 @@ void Publisher::stop() {
     running_ = false;
   }
   wake_.notify_all();
+  wake_trimmer_.notify_all();
   if (thread_.joinable()) thread_.join();
+  if (trimmer_.joinable()) trimmer_.join();
 }
 
-void Publisher::announce(std::shared_ptr<CubeState> cube, bool contents_changed,
-                         std::function<void()> then) {
-  bool queued = false;
-  if (cube->is_watched()) {
+bool Publisher::queue(Item& item) {
+  {
     MutexLock lock(mutex_);
-    if (running_) {
-      queue_.push_back({std::move(cube), contents_changed, std::move(then)});
-      queued = true;
+    if (!running_) return false;
+    queue_.push_back(std::move(item));
+  }
+  wake_.notify_one();
+  return true;
+}
+
+void Publisher::announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket former,
+                         std::function<void()> then) {
+  const bool is_watched = cube->is_watched();
+  Item item{std::move(cube), std::move(former), std::nullopt, std::move(then)};
+  if (is_watched && queue(item)) return;
+  item.former.reset();
+  if (item.then) item.then();
+}
+
+void Publisher::announce(std::shared_ptr<CubeState> cube, Poked poked, std::function<void()> then) {
+  const bool has_pages = cube->has_pages();
+  Item item{std::move(cube), nullptr, std::move(poked), std::move(then)};
+  if (has_pages && queue(item)) return;
+  item.poked.reset();
+  if (item.then) item.then();
+}
+
+void Publisher::after_all(std::function<void()> then) {
+  {
+    MutexLock lock(mutex_);
+    if (running_ && (busy_ || !queue_.empty())) {
+      queue_.push_back({nullptr, nullptr, std::nullopt, std::move(then)});
+      return;
     }
   }
-  if (queued)
-    wake_.notify_one();
-  else if (then)
-    then();
+  then();
 }
 
 void Publisher::trim_if_large() {
@@ -67,42 +92,60 @@ void Publisher::trim_if_large() {
     if (trim_wanted_ || !running_) return;
     trim_wanted_ = true;
   }
-  wake_.notify_one();
+  wake_trimmer_.notify_one();
 }
 
 void Publisher::run() {
   for (;;) {
     std::vector<Item> items;
-    bool trim_now = false;
     bool running = true;
     {
       MutexLock lock(mutex_);
-      while (running_ && queue_.empty() && !trim_wanted_) wake_.wait(mutex_);
+      busy_ = false;
+      while (running_ && queue_.empty()) wake_.wait(mutex_);
       items.swap(queue_);
-      trim_now = trim_wanted_;
+      busy_ = true;
       running = running_;
     }
     if (running) notify(items);
-    for (const Item& item : items)
+    for (Item& item : items) {
+      item.former.reset();
+      item.poked.reset();
       if (item.then) item.then();
-    if (!running) return;
-    if (trim_now) {
-      trim();
-      MutexLock lock(mutex_);
-      trim_wanted_ = false;
     }
+    if (!running) return;
   }
 }
 
-void Publisher::notify(const std::vector<Item>& items) {
-  std::map<CubeState*, bool> cubes;  // -> contents changed
-  for (const Item& item : items) cubes[item.cube.get()] |= item.contents_changed;
-  for (const auto& [cube, contents_changed] : cubes) {
-    for (const std::shared_ptr<Watched>& file : cube->watched()) {
-      const std::optional<CacheNotice> notice = file->after_commit(contents_changed);
-      if (notice && notice->node != 0)
-        fuse_lowlevel_notify_inval_inode(session_, notice->node, notice->offset, 0);
+void Publisher::run_trimmer() {
+  for (;;) {
+    {
+      MutexLock lock(mutex_);
+      while (running_ && !trim_wanted_) wake_trimmer_.wait(mutex_);
+      if (!running_) return;
     }
+    trim();
+    MutexLock lock(mutex_);
+    trim_wanted_ = false;
+  }
+}
+
+void Publisher::send(const CacheNotice& notice) {
+  if (notice.node != 0)
+    fuse_lowlevel_notify_inval_inode(session_, notice.node, notice.offset, notice.length);
+}
+
+void Publisher::notify(const std::vector<Item>& items) {
+  std::map<CubeState*, bool> committed;  // -> contents changed
+  for (const Item& item : items)
+    if (item.cube != nullptr && !item.poked) committed[item.cube.get()] |= item.former != nullptr;
+  for (const auto& [cube, contents_changed] : committed)
+    for (const std::shared_ptr<Watched>& file : cube->watched())
+      if (const auto notice = file->after_commit(contents_changed)) send(*notice);
+  for (const Item& item : items) {
+    if (!item.poked) continue;
+    for (const std::shared_ptr<Watched>& file : item.cube->watched())
+      for (const CacheNotice& notice : file->after_poke(*item.poked)) send(notice);
   }
 }
 

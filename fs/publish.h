@@ -1,12 +1,49 @@
-// Tells the kernel what it must no longer believe, on a thread of its own.
+// Tells the kernel what it must no longer believe, on a thread of its own: the coherence of what
+// programs have mapped or cached with the cube.
 //
-// A notification with data takes page locks that the reader or writer which we are just answering
-// may hold; so no session thread ever waits for one. A commit publishes its snapshot first, then
-// queues what shall happen after the kernel's caches are right (mostly: the reply). The notifier's
-// thread sends the notifications and then runs that. Meanwhile reads are answered as ever.
+// The rules, and why they suffice.
 //
-// Who may hold stale pages: files that are open. Closed ones lose theirs at the next open, which
-// never asks to keep the cache. Where nobody has a file of the cube open nothing is queued.
+// 1. Who can be wrong. A view has no data of its own, so a read that comes to us is right. Only
+// pages
+//    that the kernel keeps can be stale: those of a READ without an owner (a fault, or a cached
+//    file). Such a READ notes its node (PageHolder) before it looks at the cube; a change is made
+//    before it asks who is noted. So either the change finds the node, or the READ has found the
+//    change.
+// 2. Publishing. A change is applied first, so that from then on no READ brings what was before.
+// Then
+//    the pages that overlap it are invalidated, in all nodes that are noted, that of the writer
+//    included: a direct write drops its pages before it comes to us, and a fault may have brought
+//    them back. Then the reply goes out. A page that was being filled meanwhile is locked by the
+//    kernel from before its READ until its reply, and the invalidation waits for that lock. Closed
+//    files need nothing: an open never asks to keep the cache.
+// 3. Nobody waits for whom waits for him. An invalidation takes locks of pages, and first writes
+// back
+//    those that are dirty. So
+//    - READs are answered without waiting for anything (the fault behind one holds such a lock),
+//    - a page that comes back is answered at once; what it changes is published afterwards,
+//    - truncations are answered at once (the kernel holds back the pages of that file until then),
+//    - no session thread waits for the notifier: whatever has to is continued by it, and no lock is
+//      held while it notifies.
+//    A direct write holds no lock of a page while it waits for its reply, and neither do FSYNC,
+//    FLUSH, unlink and rename. So the notifier always goes on, even with one session thread.
+// 4. Pages that come back hold stale neighbours of what was stored. They are taken as the elements
+// in
+//    which they differ from the cube (core/poke.h), but for those that have a value from before a
+//    change that is still being published: RecentValues remembers those from before the change is
+//    applied until all pages that could have them are gone, the dirty ones among them written back
+//    (rule 2). So a page that comes back after that has nothing stale, and programs that store to
+//    different elements of a page, through whatever views, lose nothing. Of two that change the
+//    same element at the same time one wins. Structural changes (a frame that goes or comes back)
+//    remember the whole cube as it was.
+// 5. Since a page that comes back is answered before it is published, fsync(), msync() and close()
+//    wait until all that was queued before them is done. munmap() alone is not told to us: other
+//    mappings follow it by the time of a notification.
+//
+// What was tried in trials and failed: reads that wait for a writer (deadlock by the lock of rule
+// 3); invalidating from a handler (the same, where it is of the same file); replying to pages that
+// come back only when they are published (two nodes with dirty pages wait for each other); taking
+// such pages whole (stale neighbours overwrite what others stored); ATOMIC_O_TRUNC (the kernel sets
+// the size to 0, and whoever has the file mapped dies of SIGBUS).
 #pragma once
 
 #include <atomic>
@@ -18,6 +55,7 @@
 #include <vector>
 
 #include "core/mutex.h"
+#include "core/poke.h"
 
 struct fuse_session;
 
@@ -30,14 +68,25 @@ class Tree;
 struct CacheNotice {
   std::uint64_t node = 0;
   std::int64_t offset = -1;  // -1: attributes only
+  std::int64_t length = 0;   // 0: to the end
 };
 
-// An open file whose attributes or pages may change by a commit.
+// Elements that have changed in place, and what remembers how they were.
+struct Poked {
+  RecentValues::Ticket ticket;
+  View view;
+  Interval range;  // of its stream
+};
+
+// An open file whose attributes or pages may change by a commit. Thread-safe.
 class Watched {
  public:
   virtual ~Watched() = default;
-  // `contents_changed`: not only by growth. Thread-safe.
+  // `contents_changed`: not only by growth.
   virtual std::optional<CacheNotice> after_commit(bool contents_changed) = 0;
+  // Where it shows what was poked; nothing where the kernel has no pages of it.
+  virtual std::vector<CacheNotice> after_poke(const Poked& poked) = 0;
+  virtual bool has_pages() const = 0;
 };
 
 // Thread-safe.
@@ -52,30 +101,46 @@ class Publisher {
   void stop() EXCLUDES(mutex_);
 
   // A commit of the cube was published. `then` (may be empty) runs as soon as the kernel's caches
-  // are right: at once where none can be wrong, else on the notifier's thread.
-  void announce(std::shared_ptr<CubeState> cube, bool contents_changed, std::function<void()> then)
+  // are right: at once where none can be wrong, else on the notifier's thread. `former`: the values
+  // before it, where contents have changed.
+  void announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket former,
+                std::function<void()> then) EXCLUDES(mutex_);
+  // The same for elements that were changed in place.
+  void announce(std::shared_ptr<CubeState> cube, Poked poked, std::function<void()> then)
       EXCLUDES(mutex_);
+  // Runs `then` when all that was announced before is done.
+  void after_all(std::function<void()> then) EXCLUDES(mutex_);
 
   // Asks the kernel to let go of names that nobody uses, when it holds too many.
   void trim_if_large() EXCLUDES(mutex_);
 
  private:
   struct Item {
-    std::shared_ptr<CubeState> cube;
-    bool contents_changed = false;
+    std::shared_ptr<CubeState> cube;  // none: nothing has changed
+    RecentValues::Ticket former;
+    std::optional<Poked> poked;
     std::function<void()> then;
   };
 
+  // False where it has to be done at once.
+  bool queue(Item& item) EXCLUDES(mutex_);
   void run() EXCLUDES(mutex_);
+  // On a thread of its own: letting go of a name takes the lock of its directory, which whoever
+  // removes or renames there holds while his reply waits for the notifier.
+  void run_trimmer() EXCLUDES(mutex_);
   void notify(const std::vector<Item>& items);
+  void send(const CacheNotice& notice);
   void trim();
 
   Tree& tree_;
   fuse_session* session_ = nullptr;
   std::thread thread_;
+  std::thread trimmer_;
   Mutex mutex_;
   CondVar wake_;
+  CondVar wake_trimmer_;
   std::vector<Item> queue_ GUARDED_BY(mutex_);
+  bool busy_ GUARDED_BY(mutex_) = false;  // with what it has taken from the queue
   bool trim_wanted_ GUARDED_BY(mutex_) = false;
   std::atomic<std::size_t> trim_above_;  // number of nodes
   bool running_ GUARDED_BY(mutex_) = false;

@@ -1,5 +1,7 @@
 #include "fs/tree.h"
 
+#include <algorithm>
+
 #include "fs/directories.h"
 #include "fs/frame_node.h"
 
@@ -76,6 +78,12 @@ std::vector<std::shared_ptr<Watched>> CubeState::watched() const {
 bool CubeState::is_watched() const {
   MutexLock lock(mutex_);
   return !watches_.empty();
+}
+
+bool CubeState::has_pages() const {
+  MutexLock lock(mutex_);
+  return std::any_of(watches_.begin(), watches_.end(),
+                     [](const auto& watch) { return watch.second.file->has_pages(); });
 }
 
 Tree::Tree(Store& store, const struct stat& directory, Caching caching)

@@ -53,6 +53,8 @@ class CubeState {
   void unwatch(const Watched& file) EXCLUDES(mutex_);
   std::vector<std::shared_ptr<Watched>> watched() const EXCLUDES(mutex_);
   bool is_watched() const EXCLUDES(mutex_);
+  // Whether the kernel has pages of one of them.
+  bool has_pages() const EXCLUDES(mutex_);
 
  private:
   struct Watch {

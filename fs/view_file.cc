@@ -1,11 +1,16 @@
 #include "fs/view_file.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <string>
 #include <utility>
 
+#include "core/replacement.h"
 #include "core/view_header.h"
+#include "fs/content_edit.h"
+#include "fs/door_file.h"
+#include "fs/holders.h"
 
 namespace accrete {
 
@@ -55,8 +60,9 @@ bool is_served_by(const View& view, const Snapshot& snapshot) {
   return true;
 }
 
-Error read_only_view() {
-  return fail(std::errc::read_only_file_system, "views can only be read");
+Error stays_so(std::uint64_t size) {
+  return fail(std::errc::operation_not_permitted,
+              "a view has " + std::to_string(size) + " bytes and stays so");
 }
 
 }  // namespace
@@ -213,12 +219,8 @@ Result<struct stat> ViewNode::attributes() {
     size_ = size;
   }
   MutexLock lock(mutex_);
-  return state_->tree().file_attributes(size, mtime_ns_, true);
-}
-
-Status ViewNode::change_attributes(const AttributeChange& change) {
-  if (change.size) return read_only_view();
-  return fail(std::errc::operation_not_permitted, "a view has no mode, owner or times of its own");
+  const std::int64_t mtime_ns = std::max(mtime_ns_, state_->cube().poked_ns());
+  return state_->tree().file_attributes(size, mtime_ns, shows_ == Shows::elements);
 }
 
 ExtendedAttributes ViewNode::extended_attributes() {
@@ -233,7 +235,7 @@ ExtendedAttributes ViewNode::extended_attributes() {
 }
 
 std::optional<CacheNotice> ViewNode::after_commit(bool contents_changed) {
-  if (contents_changed && has_pages_) return CacheNotice{number(), 0};
+  if (contents_changed && pages_.any()) return CacheNotice{number(), 0};
   if (!extends_) return std::nullopt;
   const View view = newest_view();
   const std::uint64_t width = show(state_->cube().pin(), view).content.bytes_per_element;
@@ -241,43 +243,153 @@ std::optional<CacheNotice> ViewNode::after_commit(bool contents_changed) {
   const std::uint64_t before = std::exchange(told_elements_, view.element_count());
   if (before == told_elements_) return std::nullopt;
   const std::uint64_t tail_page = before * width / page * page;
-  return CacheNotice{number(), has_pages_ ? static_cast<std::int64_t>(tail_page) : -1};
+  return CacheNotice{number(), pages_.any() ? static_cast<std::int64_t>(tail_page) : -1};
 }
 
 // An open view. Shows the newest snapshot that has all of it; so it follows growth where its inode
 // does, and keeps what it shows when that is taken away.
 class OpenView : public OpenFile {
  public:
-  OpenView(std::shared_ptr<ViewNode> node, Shown shown)
+  OpenView(std::shared_ptr<ViewNode> node, Shown shown, bool writes, const Caller& opener)
       : node_(std::move(node)),
+        writes_(writes),
+        opener_(opener),
         generation_(shown.pinned->generation),
         shown_(std::make_shared<const Shown>(std::move(shown))) {
     if (node_->extends_) watch();
   }
 
-  Manner manner() const override { return node_->state_->tree().reading_manner(); }
+  Manner manner() const override {
+    return writes_ ? Manner{true, false} : state().tree().reading_manner();
+  }
+  bool opened_by(const Caller& caller) const { return opener_.pid == caller.pid; }
 
   void read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) override {
+    // Pages are all others' who have the file open as well, so they never show what is staged.
+    if (const auto replacement = fills_cache ? nullptr : this->replacement()) {
+      std::string buffer(size, '\0');
+      const Result<std::size_t> got =
+          replacement->read(offset, std::as_writable_bytes(std::span<char>(buffer)));
+      if (!got.ok()) return reply.error(got.error());
+      return reply.bytes(std::string_view(buffer).substr(0, *got));
+    }
     if (fills_cache) {
-      node_->has_pages_ = true;
       watch();
+      node_->pages_.note(current()->content);
     }
     const std::shared_ptr<const Shown> shown = current();
-    reply_range(std::move(reply), node_->state_->cube(), *shown, offset, size);
+    reply_range(std::move(reply), state().cube(), *shown, offset, size);
+  }
+
+  void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
+             WriteManner manner) override {
+    if (const auto replacement = manner.is_page ? nullptr : this->replacement()) {
+      const Status status =
+          manner.appends ? replacement->append(bytes) : replacement->write(offset, bytes);
+      if (!status.ok()) return refuse(reply, status.error());
+      return reply.written(bytes.size());
+    }
+    const std::shared_ptr<const Shown> shown = current();
+    if (manner.appends) offset = shown->content.total();
+    const PokeOrigin origin = manner.is_page ? PokeOrigin::page : PokeOrigin::write;
+    Result<std::optional<Poked>> poked = write_range(state().cube(), *shown, offset, bytes, origin);
+    if (!poked.ok()) return refuse(reply, poked.error());
+    answer_write(node_->state_, std::move(reply), bytes.size(), *std::move(poked), origin);
+  }
+
+  // The size that a truncation asks for; with O_TRUNC that is 0.
+  Status truncate(std::uint64_t size) {
+    const std::uint64_t total = current()->content.total();
+    if (const auto replacement = this->replacement()) return replacement->truncate(size);
+    if (size == total) return {};
+    if (size != 0) return stays_so(total);
+    if (node_->shows_ == Shows::mask)
+      return fail(std::errc::read_only_file_system, "a mask is computed and cannot be written");
+    ACCRETE_TRY(std::shared_ptr<Replacement> begun, Replacement::begin(state().cube()));
+    MutexLock lock(mutex_);
+    replacement_ = std::move(begun);
+    return {};
+  }
+
+  void flush(Reply reply, const Caller& caller) override {
+    const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
+    const std::shared_ptr<Replacement> replacement = this->replacement();
+    if (replacement == nullptr)
+      return state().tree().publisher().after_all([later] { later->ok(); });
+    // This file stays: the kernel releases it after the answer.
+    state().tree().workers().post(
+        [this, replacement, caller, later] { close(*replacement, caller, later); });
   }
 
   void release() override {
-    if (watched_) node_->state_->unwatch(*node_);
+    {
+      MutexLock lock(node_->mutex_);
+      std::erase(node_->writers_, this);
+    }
+    if (watched_) state().unwatch(*node_);
     node_->end();
+    const std::shared_ptr<Replacement> replacement = this->replacement();
+    if (replacement == nullptr || (!replacement->dirty() && is_settled())) return;
+    state().cube().record({"refuse", "", std::nullopt, EINVAL,
+                           "what was written over a view was not complete; it stays as it was"});
   }
 
  private:
+  CubeState& state() const { return *node_->state_; }
+
   void watch() {
-    if (!watched_.exchange(true)) node_->state_->watch(node_);
+    if (!watched_.exchange(true)) state().watch(node_);
+  }
+
+  std::shared_ptr<Replacement> replacement() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return replacement_;
+  }
+  // The last close has committed, or has told its error.
+  bool is_settled() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return answer_.has_value();
+  }
+
+  void refuse(Reply& reply, const Error& error) {
+    state().cube().record({"refuse", "", std::nullopt, error.number(), error.sentence});
+    reply.error(error);
+  }
+
+  // As at a door: what is incomplete is an error only where nobody can complete it any more.
+  void close(Replacement& replacement, const Caller& caller, const std::shared_ptr<Reply>& reply)
+      EXCLUDES(mutex_) {
+    {
+      MutexLock lock(mutex_);
+      if (answer_ && !replacement.dirty()) return reply->status(*answer_);
+      answer_.reset();
+    }
+    const std::shared_ptr<const Shown> shown = current();
+    Result<RecentValues::Ticket> ticket =
+        replacement.commit(state().cube(), shown->pinned, *shown->content.view, node_->format_);
+    const std::array<std::uint64_t, 1> inos{node_->ino()};
+    if (!ticket.ok() && ticket.error().code == std::errc::invalid_argument &&
+        is_held(caller.pid, inos))
+      return reply->ok();
+    {
+      MutexLock lock(mutex_);
+      answer_ = ticket.ok() ? Status() : Status(ticket.error());
+    }
+    if (!ticket.ok()) return refuse(*reply, ticket.error());
+    if (*ticket == nullptr) return reply->ok();
+    const View& view = *shown->content.view;
+    state().tree().publisher().announce(
+        node_->state_, Poked{*std::move(ticket), view, {0, view.element_count()}},
+        [reply, state = node_->state_] {
+          if (state->cube().pin()->definition.settings.sync_each_close)
+            state->cube().sync([reply](const Status& status) { reply->status(status); });
+          else
+            reply->ok();
+        });
   }
 
   std::shared_ptr<const Shown> current() EXCLUDES(mutex_) {
-    Pinned newest = node_->state_->cube().pin();
+    Pinned newest = state().cube().pin();
     MutexLock lock(mutex_);
     if (newest->generation <= generation_) return shown_;
     generation_ = newest->generation;
@@ -293,18 +405,46 @@ class OpenView : public OpenFile {
   }
 
   const std::shared_ptr<ViewNode> node_;
+  const bool writes_;
+  const Caller opener_;
   std::atomic<bool> watched_ = false;
   mutable Mutex mutex_;
   std::uint64_t generation_ GUARDED_BY(mutex_);
   std::shared_ptr<const Shown> shown_ GUARDED_BY(mutex_);
+  std::shared_ptr<Replacement> replacement_ GUARDED_BY(mutex_);  // since O_TRUNC
+  std::optional<Status> answer_ GUARDED_BY(mutex_);              // of the last close
 };
 
-Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller&) {
-  if (opens_for_writing(flags)) return read_only_view();
+Status ViewNode::change_attributes(const AttributeChange& change) {
+  if (!change.size)
+    return fail(std::errc::operation_not_permitted,
+                "a view has no mode, owner or times of its own");
+  OpenView* writer = nullptr;
+  {
+    MutexLock lock(mutex_);
+    for (auto file = writers_.rbegin(); file != writers_.rend() && writer == nullptr; ++file)
+      if (*file == change.file || (change.file == nullptr && (*file)->opened_by(change.caller)))
+        writer = *file;
+  }
+  if (writer != nullptr) return writer->truncate(*change.size);
+  ACCRETE_TRY(const struct stat now, attributes());
+  if (static_cast<std::uint64_t>(now.st_size) == *change.size) return {};
+  return stays_so(static_cast<std::uint64_t>(now.st_size));
+}
+
+Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller& caller) {
+  const bool writes = opens_for_writing(flags);
+  if (writes && shows_ == Shows::mask)
+    return fail(std::errc::read_only_file_system, "a mask is computed and cannot be written");
   ACCRETE_TRY(Reach reach, begin());
-  return std::unique_ptr<OpenFile>(
-      std::make_unique<OpenView>(std::static_pointer_cast<ViewNode>(shared_from_this()),
-                                 show(std::move(reach.pinned), std::move(reach.view))));
+  auto file = std::make_unique<OpenView>(std::static_pointer_cast<ViewNode>(shared_from_this()),
+                                         show(std::move(reach.pinned), std::move(reach.view)),
+                                         writes, caller);
+  if (writes) {
+    MutexLock lock(mutex_);
+    writers_.push_back(file.get());
+  }
+  return std::unique_ptr<OpenFile>(std::move(file));
 }
 
 }  // namespace accrete

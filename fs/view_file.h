@@ -7,6 +7,11 @@
 // that reach to the end of their slowest axis leave its extent out of their identity: they are
 // extended.
 //
+// Views are written in place. A view that is opened with O_TRUNC is not truncated: what is written
+// is staged and takes the place of its elements, whole, at close() (core/replacement.h). Linux
+// tells of O_TRUNC by a truncation after the open; its answer says the size that the file has, so
+// that others who have it open or mapped notice nothing.
+//
 // FITS and NPY tell their extents in the header, so a growth makes another inode of them as well.
 // But st_ino stays as long as only the end has moved: cp and others compare it between stat() and
 // open(), and would give up a file that "was replaced" meanwhile.
@@ -22,6 +27,7 @@
 #include "core/view_name.h"
 #include "fs/content.h"
 #include "fs/node.h"
+#include "fs/page_holder.h"
 #include "fs/tree.h"
 
 namespace accrete {
@@ -46,12 +52,15 @@ Identity view_identity(Cube& cube, const Snapshot& snapshot, const ViewMeaning& 
 // `fixed` stands for the view's own fixed coordinates (so that a listing needs one view only).
 std::uint64_t view_ino(std::uint64_t cube_uid, const ViewMeaning& meaning, const Coords& fixed);
 
+class OpenView;
+
 class ViewNode : public Node, public Watched {
  public:
   ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, ViewMeaning meaning);
 
   Result<struct stat> attributes() override;
-  double attribute_timeout() const override { return extends_ ? 0 : for_ever; }
+  // Of a view that does not extend only the mtime changes.
+  double attribute_timeout() const override { return extends_ ? 0 : 1; }
   Status change_attributes(const AttributeChange& change) override;
   ExtendedAttributes extended_attributes() override;
   std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
@@ -59,6 +68,10 @@ class ViewNode : public Node, public Watched {
   bool trimmable() const override { return true; }
 
   std::optional<CacheNotice> after_commit(bool contents_changed) override;
+  std::vector<CacheNotice> after_poke(const Poked& poked) override {
+    return pages_.overlapping(number(), poked);
+  }
+  bool has_pages() const override { return pages_.any(); }
 
  private:
   friend class OpenView;
@@ -88,9 +101,10 @@ class ViewNode : public Node, public Watched {
   const DType type_;
   const std::string letters_;
   const std::vector<std::string> cards_;  // of its FITS header, whose length so never changes
-  std::atomic<bool> has_pages_ = false;   // the kernel was given bytes that it keeps
-  std::atomic<std::uint64_t> size_ = 0;   // of files that do not extend, once known
+  PageHolder pages_;
+  std::atomic<std::uint64_t> size_ = 0;  // of files that do not extend, once known
   mutable Mutex mutex_;
+  std::vector<OpenView*> writers_ GUARDED_BY(mutex_);
   View view_ GUARDED_BY(mutex_);
   std::uint64_t generation_ GUARDED_BY(mutex_);  // view_ is as of this one
   // The newest snapshot that has all of view_; while there are open files, if it extends. They may

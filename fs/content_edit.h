@@ -1,0 +1,27 @@
+// Writing in place into a file that shows elements of a cube.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "fs/content.h"
+#include "fs/publish.h"
+#include "fs/tree.h"
+
+namespace accrete {
+
+// Changes the elements that these bytes of the file belong to: those which the file then shows as
+// otherwise than before. Parts of elements may be written. Nothing when all are as they were.
+// EFBIG: beyond the end; EPERM: bytes that belong to no element would change; EROFS: a mask;
+// EINVAL: no text of a number, or a value that the cube cannot have; Cube::poke()'s errors. On an
+// error nothing has changed.
+Result<std::optional<Poked>> write_range(Cube& cube, const Shown& shown, std::uint64_t offset,
+                                         std::span<const std::byte> bytes, PokeOrigin origin);
+
+// Answers a write: at once where it was a page of a mapping, else when all pages that the kernel
+// has of these elements are gone.
+void answer_write(const std::shared_ptr<CubeState>& state, Reply reply, std::size_t bytes,
+                  std::optional<Poked> poked, PokeOrigin origin);
+
+}  // namespace accrete

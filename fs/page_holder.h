@@ -1,0 +1,32 @@
+// Which pages of a node the kernel may hold.
+#pragma once
+
+#include <atomic>
+#include <vector>
+
+#include "core/mutex.h"
+#include "fs/content.h"
+#include "fs/publish.h"
+
+namespace accrete {
+
+// Thread-safe.
+class PageHolder {
+ public:
+  // The kernel is about to be given bytes of this content, which it keeps. To be called before they
+  // are looked at.
+  void note(const Content& content) EXCLUDES(mutex_);
+  bool any() const { return any_; }
+  // The pages that may show what was poked.
+  std::vector<CacheNotice> overlapping(std::uint64_t node, const Poked& poked) const
+      EXCLUDES(mutex_);
+
+ private:
+  std::atomic<bool> any_ = false;
+  mutable Mutex mutex_;
+  std::optional<View> view_ GUARDED_BY(mutex_);  // none: there are no elements in it
+  std::uint64_t elements_offset_ GUARDED_BY(mutex_) = 0;
+  std::uint64_t bytes_per_element_ GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace accrete
