@@ -3,6 +3,7 @@
 The programs under test come from the environment, as CTest sets it:
   ACCRETEFS            path of the daemon
   ACCRETE_SIMULATE     path of accrete-simulate
+  ACCRETE_SIGCLIP      path of accrete-sigclip
   ACCRETE_SANITIZE     what the build was made with: "", "address,undefined" or "thread"
   ACCRETE_TEST_SCALE   factor for counts, below 1 for slow builds
 """
