@@ -604,7 +604,7 @@ class Rsync(Table):
         self.fill(1, LARGE)
         first = read_fits(self.door / "given0.fits")
         for number, how in ((signal.SIGTERM, "--partial"), (signal.SIGKILL, "--partial"),
-                            (signal.SIGTERM, "--inplace"), (signal.SIGTERM, "--temp-dir=/tmp")):
+                            (signal.SIGTERM, "--inplace"), (signal.SIGTERM, f"--temp-dir={self.base}")):
             with self.subTest(how, number=number):
                 state = State(self.cube)
                 with subprocess.Popen(["rsync", "-a", "--bwlimit=2000", how, f"{self.base}/in/",
