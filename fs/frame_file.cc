@@ -18,6 +18,10 @@ bool has_texts_of(const Content& content, const FrameRow& row) {
 
 }  // namespace
 
+FrameFile::~FrameFile() {
+  if (node_->pages_.drop_opener()) state().unwatch(*node_);
+}
+
 void FrameFile::attach(std::shared_ptr<DoorFile> incoming) {
   incoming->add_description();
   MutexLock lock(mutex_);
@@ -71,10 +75,7 @@ void FrameFile::read(Reply reply, std::uint64_t offset, std::size_t size, bool f
     if (!got.ok()) return reply.error(got.error());
     return reply.bytes(std::string_view(buffer).substr(0, *got));
   }
-  if (fills_cache) {
-    if (!watched_.exchange(true)) state().watch(node_);
-    node_->pages_.note(current()->content);
-  }
+  if (fills_cache && node_->pages_.note(current()->content)) state().watch(node_);
   const std::shared_ptr<const Shown> shown = current();
   reply_range(std::move(reply), state().cube(), *shown, offset, size);
 }
@@ -142,7 +143,6 @@ bool FrameFile::is_incoming() const {
 }
 
 void FrameFile::release() {
-  if (watched_) state().unwatch(*node_);
   if (writes_) {
     MutexLock lock(node_->mutex_);
     std::erase(node_->writers_, this);

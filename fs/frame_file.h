@@ -13,7 +13,11 @@ namespace accrete {
 class FrameFile : public OpenFile {
  public:
   FrameFile(std::shared_ptr<FrameNode> node, bool writes, const Caller& opener)
-      : node_(std::move(node)), writes_(writes), opener_(opener) {}
+      : node_(std::move(node)), writes_(writes), opener_(opener) {
+    node_->pages_.add_opener();
+  }
+
+  ~FrameFile() override;
 
   // ---- Before use ----
   void attach(std::shared_ptr<DoorFile> incoming) EXCLUDES(mutex_);
@@ -43,7 +47,6 @@ class FrameFile : public OpenFile {
   const std::shared_ptr<FrameNode> node_;
   const bool writes_;
   const Caller opener_;
-  std::atomic<bool> watched_ = false;
   mutable Mutex mutex_;
   std::shared_ptr<DoorFile> incoming_ GUARDED_BY(mutex_);
   std::shared_ptr<const Shown> shown_ GUARDED_BY(mutex_);

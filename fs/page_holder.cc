@@ -14,15 +14,28 @@ constexpr std::size_t most_pieces = 64;
 
 }  // namespace
 
-void PageHolder::note(const Content& content) {
+void PageHolder::add_opener() {
   MutexLock lock(mutex_);
-  any_ = true;
-  if (!content.view) return;
+  ++openers_;
+}
+
+bool PageHolder::drop_opener() {
+  MutexLock lock(mutex_);
+  if (--openers_ != 0) return false;
+  view_.reset();
+  return any_.exchange(false);
+}
+
+bool PageHolder::note(const Content& content) {
+  MutexLock lock(mutex_);
+  const bool is_first = !any_.exchange(true);
+  if (!content.view) return is_first;
   // A view that is extended shows more by and by.
-  if (view_ && view_->element_count() >= content.elements) return;
+  if (view_ && view_->element_count() >= content.elements) return is_first;
   view_ = content.view;
   elements_offset_ = content.elements_offset();
   bytes_per_element_ = content.bytes_per_element;
+  return is_first;
 }
 
 std::vector<CacheNotice> PageHolder::overlapping(std::uint64_t node, const Poked& poked) const {

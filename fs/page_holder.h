@@ -1,4 +1,6 @@
-// Which pages of a node the kernel may hold.
+// Which pages of a node the kernel may hold: those that it was given since somebody has had the
+// node open. (A mapping keeps its file open; when nobody has, the next open drops them.) Pages are
+// all who have it open's, through whichever file they came.
 #pragma once
 
 #include <atomic>
@@ -13,9 +15,12 @@ namespace accrete {
 // Thread-safe.
 class PageHolder {
  public:
+  void add_opener() EXCLUDES(mutex_);
+  // True when nobody has it open any more and the node was watched for its pages.
+  bool drop_opener() EXCLUDES(mutex_);
   // The kernel is about to be given bytes of this content, which it keeps. To be called before they
-  // are looked at.
-  void note(const Content& content) EXCLUDES(mutex_);
+  // are looked at. True: from now on the node is to be watched, also before that.
+  bool note(const Content& content) EXCLUDES(mutex_);
   bool any() const { return any_; }
   // The pages that may show what was poked.
   std::vector<CacheNotice> overlapping(std::uint64_t node, const Poked& poked) const
@@ -24,6 +29,7 @@ class PageHolder {
  private:
   std::atomic<bool> any_ = false;
   mutable Mutex mutex_;
+  std::size_t openers_ GUARDED_BY(mutex_) = 0;
   std::optional<View> view_ GUARDED_BY(mutex_);  // none: there are no elements in it
   std::uint64_t elements_offset_ GUARDED_BY(mutex_) = 0;
   std::uint64_t bytes_per_element_ GUARDED_BY(mutex_) = 0;

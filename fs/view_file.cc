@@ -256,7 +256,8 @@ class OpenView : public OpenFile {
         opener_(opener),
         generation_(shown.pinned->generation),
         shown_(std::make_shared<const Shown>(std::move(shown))) {
-    if (node_->extends_) watch();
+    node_->pages_.add_opener();
+    if (node_->extends_) state().watch(node_);
   }
 
   Manner manner() const override {
@@ -273,10 +274,7 @@ class OpenView : public OpenFile {
       if (!got.ok()) return reply.error(got.error());
       return reply.bytes(std::string_view(buffer).substr(0, *got));
     }
-    if (fills_cache) {
-      watch();
-      node_->pages_.note(current()->content);
-    }
+    if (fills_cache && node_->pages_.note(current()->content)) state().watch(node_);
     const std::shared_ptr<const Shown> shown = current();
     reply_range(std::move(reply), state().cube(), *shown, offset, size);
   }
@@ -326,7 +324,8 @@ class OpenView : public OpenFile {
       MutexLock lock(node_->mutex_);
       std::erase(node_->writers_, this);
     }
-    if (watched_) state().unwatch(*node_);
+    if (node_->pages_.drop_opener()) state().unwatch(*node_);
+    if (node_->extends_) state().unwatch(*node_);
     node_->end();
     const std::shared_ptr<Replacement> replacement = this->replacement();
     if (replacement == nullptr || (!replacement->dirty() && is_settled())) return;
@@ -336,10 +335,6 @@ class OpenView : public OpenFile {
 
  private:
   CubeState& state() const { return *node_->state_; }
-
-  void watch() {
-    if (!watched_.exchange(true)) state().watch(node_);
-  }
 
   std::shared_ptr<Replacement> replacement() const EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
@@ -407,7 +402,6 @@ class OpenView : public OpenFile {
   const std::shared_ptr<ViewNode> node_;
   const bool writes_;
   const Caller opener_;
-  std::atomic<bool> watched_ = false;
   mutable Mutex mutex_;
   std::uint64_t generation_ GUARDED_BY(mutex_);
   std::shared_ptr<const Shown> shown_ GUARDED_BY(mutex_);
