@@ -16,6 +16,7 @@
 #include "core/poke.h"
 #include "core/posix_file.h"
 #include "core/snapshot.h"
+#include "core/text_changes.h"
 #include "core/view.h"
 
 namespace accrete {
@@ -67,8 +68,15 @@ class Cube {
   virtual Result<FrameRuns> frame_runs(const FrameRow& row) const = 0;
   // The same data with the elements of a removed frame shown. EIO.
   virtual Result<Pinned> show_removed(const Pinned& pinned, const FrameRow& row) const = 0;
-  // The cards of a frame's image, as they came.
+  // The cards of a frame's image: as they came, or as they were changed since.
   virtual std::vector<std::string> frame_cards(const FrameRow& row) const = 0;
+  // The headers of a live frame become what these changes make of `base`, which is its file up to
+  // the elements, or was. EINVAL: they are no headers then; EPERM: they would say that the file is
+  // built otherwise; EINVAL: meta/order needs a keyword that is gone; EAGAIN, ENOENT, EROFS.
+  virtual Status set_frame_prefix(FrameId id, const HeapRef& base, const TextChanges& changes) = 0;
+  // A live frame's image has these cards from now on, which its file shows as far as they fit into
+  // the length of its header. Only views show them otherwise. Errors as above.
+  virtual Status set_frame_cards(FrameId id, const std::vector<std::string>& cards) = 0;
   // What all live frames have in common; nothing when there is none. The first call reads the
   // headers of all frames; from then on it is kept up by what changes.
   virtual std::shared_ptr<const CommonCards> common_cards() = 0;

@@ -109,22 +109,6 @@ std::string CubeOnDisk::frame_name(const FrameRow& row) const {
   return name.ok() ? std::move(name).value() : "frame-" + std::to_string(row.id);
 }
 
-Result<Headers> CubeOnDisk::frame_headers(const FrameRow& row) const {
-  const FrameLayout& layout = row.layout;
-  Headers headers;
-  if (layout.header_offset == 0) {
-    ACCRETE_TRY(headers.image, heap_->read(row.prefix));
-    return headers;
-  }
-  // Before the image's header other HDUs may lie, of any size.
-  headers.image.resize(layout.data_offset - layout.header_offset);
-  headers.primary.resize(layout.primary_bytes);
-  ACCRETE_CHECK(read_text(row.prefix, layout.header_offset,
-                          std::as_writable_bytes(std::span(headers.image))));
-  ACCRETE_CHECK(read_text(row.prefix, 0, std::as_writable_bytes(std::span(headers.primary))));
-  return headers;
-}
-
 Status CubeOnDisk::read_text(const HeapRef& text, std::uint64_t offset,
                              std::span<std::byte> target) const {
   return heap_->read_part(text, offset, target);
@@ -138,59 +122,6 @@ Result<FrameRuns> CubeOnDisk::frame_runs(const FrameRow& row) const {
 Result<View> CubeOnDisk::frame_view(const FrameRow& row) const {
   ACCRETE_TRY(const FrameRuns runs, frame_runs(row));
   return accrete::frame_view(row, runs);
-}
-
-std::vector<std::string> CubeOnDisk::frame_cards(const FrameRow& row) const {
-  const auto headers = frame_headers(row);
-  if (!headers.ok()) return {};
-  return format(row.layout.format).cards(headers->image);
-}
-
-std::shared_ptr<const CommonCards> CubeOnDisk::common_cards() {
-  {
-    MutexLock lock(publish_lock_);
-    if (common_ != nullptr) return common_;
-  }
-  MutexLock lock(commit_lock_);
-  const std::shared_ptr<const Snapshot> now = snapshot();
-  // Live frames in order of place, from [begin, end) of all.
-  const auto live_among = [&now](std::size_t begin, std::size_t end) {
-    std::vector<FrameId> live;
-    now->places.for_range(begin, end, [&](const Snapshot::Place& place) {
-      if (!place.removed) live.push_back(place.id);
-    });
-    return live;
-  };
-  const std::size_t all = now->places.size();
-  if (!fact_counts_) {
-    fact_counts_.emplace();
-    for (const FrameId id : live_among(0, all))
-      if (const auto row = now->frames.find(id))
-        fact_counts_->add(facts_of(frame_cards(*row), *row));
-  }
-  std::vector<FrameId> live;
-  for (std::size_t at = 0; at < all && live.empty(); ++at) live = live_among(at, at + 1);
-  if (live.empty()) return nullptr;
-  const auto first = now->frames.find(live.front());
-  if (!first) return nullptr;
-  auto common = std::make_shared<const CommonCards>(
-      accrete::common_cards(*fact_counts_, frame_cards(*first), *first));
-  MutexLock publishing(publish_lock_);
-  return common_ = std::move(common);
-}
-
-void CubeOnDisk::count_facts(const Snapshot& before, const FrameRow& row) {
-  const auto old = before.frames.find(row.id);
-  const bool was_live = old && old->state == FrameState::live;
-  const bool is_live = row.state == FrameState::live;
-  if (was_live == is_live && (!is_live || old->prefix == row.prefix)) return;
-  {
-    MutexLock lock(publish_lock_);
-    common_.reset();
-  }
-  if (!fact_counts_) return;
-  if (was_live) fact_counts_->remove(facts_of(frame_cards(*old), *old));
-  if (is_live) fact_counts_->add(facts_of(frame_cards(row), row));
 }
 
 Result<Pinned> CubeOnDisk::show_removed(const Pinned& pinned, const FrameRow& row) const {
@@ -433,7 +364,7 @@ Result<std::string> CubeOnDisk::key_of(FrameId id) {
   if (order != "name") {
     ACCRETE_TRY(headers, frame_headers(*row));
   }
-  ACCRETE_TRY(std::string key, sort_key(order, frame_name(*row), headers, row->layout.format));
+  ACCRETE_TRY(std::string key, sort_key(order, frame_name(*row), headers, row->cards_format()));
   return keys_.emplace(id, std::move(key)).first->second;
 }
 
@@ -507,7 +438,7 @@ Status CubeOnDisk::sort_all(Draft& draft, const Definition& definition) {
     const auto row = now.frames.find(place.id);
     if (!row) return;
     const auto headers = order == "name" ? Result<Headers>(Headers{}) : frame_headers(*row);
-    const auto key = headers.ok() ? sort_key(order, frame_name(*row), *headers, row->layout.format)
+    const auto key = headers.ok() ? sort_key(order, frame_name(*row), *headers, row->cards_format())
                                   : Result<std::string>(headers.error());
     if (key.ok())
       frames.push_back({*key, place.id, grown_run(*row)});

@@ -68,6 +68,10 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Result<FrameRuns> frame_runs(const FrameRow& row) const override;
   Result<Pinned> show_removed(const Pinned& pinned, const FrameRow& row) const override;
   std::vector<std::string> frame_cards(const FrameRow& row) const override;
+  Status set_frame_prefix(FrameId id, const HeapRef& base, const TextChanges& changes) override
+      EXCLUDES(commit_lock_);
+  Status set_frame_cards(FrameId id, const std::vector<std::string>& cards) override
+      EXCLUDES(commit_lock_);
   std::shared_ptr<const CommonCards> common_cards() override EXCLUDES(commit_lock_);
   Status set_frame_attributes(FrameId id, std::optional<std::int64_t> mtime_ns,
                               std::optional<std::uint32_t> mode, std::optional<std::uint32_t> uid,
@@ -165,6 +169,10 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Status publish(Draft draft) REQUIRES(commit_lock_);
   // Keeps the time of the last poke, which views tell as theirs, beyond the end of the daemon.
   void note_time_of_pokes() REQUIRES(commit_lock_);
+  // ENOENT: it is not live.
+  Result<FrameRow> row_to_change(FrameId id) const;
+  Status put_headers(Draft& draft, const FrameRow& row, const Headers& headers)
+      REQUIRES(commit_lock_);
   // Keeps up what the frames have in common.
   void count_facts(const Snapshot& before, const FrameRow& row) REQUIRES(commit_lock_);
   void set_snapshot(std::shared_ptr<const Snapshot> snapshot);

@@ -104,8 +104,11 @@ class Fits final : public Format {
       if (starts == false) return bad(none_of(choice));
       if (!starts) return need_more_or(none_of(choice));
 
-      ACCRETE_TRY(const std::optional<FitsHdu> hdu,
-                  read_fits_header(rest.substr(0, max_header), start));
+      const auto read = read_fits_header(rest.substr(0, max_header), start);
+      // cfitsio may write the end of a header last of all, and elements before it.
+      if (!read.ok() && read.error().code == std::errc::illegal_byte_sequence)
+        return need_more_or(read.error().sentence);
+      ACCRETE_TRY(const std::optional<FitsHdu> hdu, read);
       if (!hdu && rest.size() < max_header)
         return need_more_or("the FITS file ends in the header of " + name_of_hdu(index));
       if (!hdu) return bad("the header of " + name_of_hdu(index) + " does not end within 16 MiB");

@@ -146,7 +146,8 @@ class HeaderReader {
   Status take_other(std::string_view card) {
     const std::string_view keyword = keyword_of(card);
     if (!is_printable(keyword))
-      return bad("card " + std::to_string(position_) + " of the FITS header is not text");
+      return fail(std::errc::illegal_byte_sequence,
+                  "card " + std::to_string(position_) + " of the FITS header is not text");
     // Of repeated cards the first counts, as for cfitsio and astropy.
     if (keyword == "BSCALE" && !std::exchange(bscale_seen_, true)) {
       ACCRETE_TRY(hdu_.bscale, valid_value_of(card));

@@ -39,7 +39,8 @@ struct FitsHdu {
 
 // Reads the header that begins with `header`, which lies at `start` of the file; the first HDU
 // (start 0) must be a primary one, the others extensions, told by `starts_hdu`. Nothing when the
-// header goes on beyond these bytes; EINVAL or EFBIG as soon as a card makes the HDU impossible.
+// header goes on beyond these bytes; EINVAL or EFBIG as soon as a card makes the HDU impossible;
+// EILSEQ: what comes before END is no text.
 Result<std::optional<FitsHdu>> read_fits_header(std::string_view header, std::uint64_t start);
 
 // True or false when the bytes are, or are not, the begin of an HDU; nothing when there are too few

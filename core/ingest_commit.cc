@@ -275,6 +275,7 @@ Status IngestFile::store_texts(FrameRow& row, const Settings& settings) {
   }
   if (needs_original()) {
     ACCRETE_TRY(row.original, heap.append(staging_, 0, size_));
+    row.packed = unpacked_.is_open();
     ACCRETE_TRY(const Headers texts, headers(layout));
     ACCRETE_TRY(row.prefix, heap.append(as_bytes(texts.primary + texts.image)));
     row.layout.header_offset = texts.primary.size();
@@ -481,10 +482,11 @@ Result<FrameId> IngestFile::amend(const FrameLayout& layout) {
   ACCRETE_CHECK(cube_->change([&](Draft& draft) REQUIRES(lock_, cube_->commit_lock()) -> Status {
     ACCRETE_TRY(const std::string key, sort_key_in(draft.base(), layout));
     if (!key.empty()) ACCRETE_CHECK(cube_->resort_in(draft, *row, key));
-    for (HeapRef* text : {&row->prefix, &row->suffix, &row->original})
+    for (HeapRef* text : {&row->prefix, &row->suffix, &row->original, &row->cards})
       if (const HeapRef old = std::exchange(*text, {}); old.length > 0)
         draft.freed.texts.push_back(old);
     row->layout = layout;
+    row->packed = false;
     ACCRETE_CHECK(store_texts(*row, draft.base().definition.settings));
     draft.put(*row);
     return {};

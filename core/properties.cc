@@ -171,8 +171,9 @@ std::string CubeOnDisk::frames_table(const Snapshot& snapshot) const {
     if (!keywords.empty()) {
       const auto headers = frame_headers(*row);
       for (const std::string& keyword : keywords)
-        table += '\t' +
-                 tsv_field(headers.ok() ? keyword_text(*headers, row->layout.format, keyword) : "");
+        table +=
+            '\t' +
+            tsv_field(headers.ok() ? keyword_text(*headers, row->cards_format(), keyword) : "");
     }
     table += '\n';
   }
@@ -231,14 +232,8 @@ Status CubeOnDisk::set_property(std::string_view name, std::string_view text, bo
     if (append) settings.header = with_cards(header_as_of(*before), settings.header);
     if (settings.header.size() > most_header_cards * card_length)
       return refuse("header takes at most " + std::to_string(most_header_cards) + " cards");
-    settings.header_first = settings.header_last = {};
-    settings.header_extent = {};
-    for (const Axis& axis : before->axes) {
-      const std::uint64_t extent = axis.extent();
-      settings.header_first.push_back(extent > 0 ? axis.physical(0) : 0);
-      settings.header_last.push_back(extent > 0 ? axis.physical(extent - 1) : 0);
-      settings.header_extent.push_back(std::max<std::uint64_t>(extent, 1));
-    }
+    const std::string header = settings.header;
+    settings = with_header(std::move(settings), before->axes, header);
   }
   if (settings == before->definition.settings) return {};
   Draft draft(*before);

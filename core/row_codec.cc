@@ -70,7 +70,8 @@ void encode(ByteWriter& out, const FrameRow& row) {
   out.put(static_cast<std::uint8_t>(row.state));
   out.put(static_cast<std::uint8_t>(layout.format));
   out.put(static_cast<std::uint8_t>(layout.coding.type));
-  out.put(static_cast<std::uint8_t>(coding_flags(layout.coding) | (layout.fortran_order ? 4 : 0)));
+  out.put(static_cast<std::uint8_t>(coding_flags(layout.coding) | (layout.fortran_order ? 4 : 0) |
+                                    (row.packed ? 8 : 0)));
   out.put(row.grow_axis);
   out.put(static_cast<std::uint8_t>(row.extent.size()));
   out.put(static_cast<std::uint8_t>(layout.shape.size()));
@@ -109,7 +110,7 @@ void encode(ByteWriter& out, const FrameRow& row) {
   out.put(std::uint32_t{0});
   out.put(layout.header_offset);
   out.put(layout.primary_bytes);
-  out.put(std::uint64_t{0});
+  put(out, row.cards);
 }
 
 Result<FrameRow> decode_frame(std::span<const std::byte> bytes) {
@@ -154,6 +155,7 @@ Result<FrameRow> decode_frame(std::span<const std::byte> bytes) {
   layout.format = static_cast<FormatId>(format);
   layout.coding = make_coding(*type, flags);
   layout.fortran_order = (flags & 4) != 0;
+  row.packed = (flags & 8) != 0;
   row.first = get_axes<std::int64_t>(in, rank);
   row.extent = get_axes<std::uint64_t>(in, rank);
   layout.shape = get_axes<std::uint64_t>(in, file_rank);
@@ -168,6 +170,7 @@ Result<FrameRow> decode_frame(std::span<const std::byte> bytes) {
   in.get<std::uint32_t>();
   layout.header_offset = in.get<std::uint64_t>();
   layout.primary_bytes = in.get<std::uint64_t>();
+  row.cards = get_ref(in);
   if (physical != 0) {
     const auto value_type = dtype_from_number(physical);
     if (!value_type || !is_float(*value_type)) return damaged("frame row");

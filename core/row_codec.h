@@ -8,7 +8,7 @@
 
 namespace accrete {
 
-inline constexpr std::size_t frame_row_bytes = 512;
+inline constexpr std::size_t frame_row_bytes = 528;
 inline constexpr std::size_t box_row_bytes = 264;
 
 void encode(ByteWriter& out, const FrameRow& row);  // frame_row_bytes

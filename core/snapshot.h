@@ -51,6 +51,9 @@ struct FrameRow {
   HeapRef suffix;               // the file's bytes after its elements
   HeapRef original;  // the whole file, where these and the elements cannot make it again;
                      // `prefix` is then the primary and the image's header
+  bool packed = false;  // that is compressed; `layout` is then of what it unpacks to
+  HeapRef cards;        // the image's cards, 80 characters each, where they have been changed and
+                        // are not those of `prefix` any more
   HeapRef runs;      // physical runs an axis, when one of them has several (else empty)
   HeapRef sums;      // checksums of the chunks, when there are several
   std::uint64_t first_sum = 0;            // checksum of the only chunk, or of none
@@ -72,8 +75,10 @@ struct FrameRow {
     return original.length > 0 ? original.length
                                : prefix.length + layout.data_bytes + suffix.length;
   }
+  // Of what the image's cards are read.
+  FormatId cards_format() const { return cards.length > 0 ? FormatId::fits : layout.format; }
   // All that lies in the heap but the name.
-  std::array<HeapRef, 5> texts() const { return {prefix, suffix, original, runs, sums}; }
+  std::array<HeapRef, 6> texts() const { return {prefix, suffix, original, runs, sums, cards}; }
 };
 
 // Frames whose extents across the axis that grows are not those of the cube: all taken; only

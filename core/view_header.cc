@@ -199,6 +199,11 @@ void announce_long_strings(std::vector<std::string>& cards) {
   cards.insert(first, make_string_card("LONGSTRN", "OGIP 1.0", "strings may go on in CONTINUE"));
 }
 
+void finish(std::vector<std::string>& cards, const View& view) {
+  add_physical(cards, view);
+  announce_long_strings(cards);
+}
+
 // Those that meta/header does not replace: a keyword, or a whole alternate WCS.
 void add_unless_own(std::vector<std::string>& target, const std::vector<std::string>& cards,
                     const std::vector<std::string>& own) {
@@ -217,8 +222,8 @@ void add_unless_own(std::vector<std::string>& target, const std::vector<std::str
 }
 
 std::vector<std::string> frame_cards_for(Cube& cube, const Snapshot& snapshot, const View& view,
-                                         const FrameRow& row) {
-  const std::vector<std::string> frame_cards = cube.frame_cards(row);
+                                         const FrameRow& row,
+                                         const std::vector<std::string>& frame_cards) {
   std::vector<std::string> cards =
       mapped(frame_cards, view, row.layout.shape,
              map_to(view, places_of_frame(cube, row, view), row.layout.shape.size()));
@@ -291,11 +296,18 @@ std::optional<FrameRow> frame_of(const Cube& cube, const Snapshot& snapshot, con
 }
 
 std::vector<std::string> view_cards(Cube& cube, const Snapshot& snapshot, const View& view) {
-  const std::optional<FrameRow> row = frame_of(cube, snapshot, view);
-  std::vector<std::string> cards =
-      row ? frame_cards_for(cube, snapshot, view, *row) : cube_cards_for(cube, snapshot, view);
-  add_physical(cards, view);
-  announce_long_strings(cards);
+  if (const std::optional<FrameRow> row = frame_of(cube, snapshot, view))
+    return view_cards_of(cube, snapshot, view, *row, cube.frame_cards(*row));
+  std::vector<std::string> cards = cube_cards_for(cube, snapshot, view);
+  finish(cards, view);
+  return cards;
+}
+
+std::vector<std::string> view_cards_of(Cube& cube, const Snapshot& snapshot, const View& view,
+                                       const FrameRow& row,
+                                       const std::vector<std::string>& frame_cards) {
+  std::vector<std::string> cards = frame_cards_for(cube, snapshot, view, row, frame_cards);
+  finish(cards, view);
   return cards;
 }
 
@@ -307,7 +319,7 @@ std::uint64_t view_cards_version(Cube& cube, const Snapshot& snapshot, const Vie
     for (const std::int64_t at : coordinates) out.put(at);
   for (const std::uint64_t extent : settings.header_extent) out.put(extent);
   if (const std::optional<FrameRow> row = frame_of(cube, snapshot, view)) {
-    for (const HeapRef& text : {row->prefix, row->name}) {
+    for (const HeapRef& text : {row->prefix, row->cards, row->name}) {
       out.put(text.offset);
       out.put(text.sum);
     }
@@ -315,6 +327,19 @@ std::uint64_t view_cards_version(Cube& cube, const Snapshot& snapshot, const Vie
     out.put(common->version);
   }
   return checksum(as_bytes(out.bytes()));
+}
+
+Settings with_header(Settings settings, const PerAxis<Axis>& axes, std::string header) {
+  settings.header = std::move(header);
+  settings.header_first = settings.header_last = {};
+  settings.header_extent = {};
+  for (const Axis& axis : axes) {
+    const std::uint64_t extent = axis.extent();
+    settings.header_first.push_back(extent > 0 ? axis.physical(0) : 0);
+    settings.header_last.push_back(extent > 0 ? axis.physical(extent - 1) : 0);
+    settings.header_extent.push_back(std::max<std::uint64_t>(extent, 1));
+  }
+  return settings;
 }
 
 std::string header_as_of(const Snapshot& snapshot) {

@@ -28,10 +28,17 @@ std::optional<FrameRow> frame_of(const Cube& cube, const Snapshot& snapshot, con
 // Cards for a FITS file of the view, each with its CONTINUE cards; no structural ones. Reads what
 // it needs of the heap; a frame whose header cannot be read has no cards. Thread-safe.
 std::vector<std::string> view_cards(Cube& cube, const Snapshot& snapshot, const View& view);
+// Those of a view that shows a frame's cards, if these were the frame's.
+std::vector<std::string> view_cards_of(Cube& cube, const Snapshot& snapshot, const View& view,
+                                       const FrameRow& row,
+                                       const std::vector<std::string>& frame_cards);
 // A number that differs where the cards of a view with the same axes (and versions of them), ranges
 // and fixed coordinates do; found without making them.
 std::uint64_t view_cards_version(Cube& cube, const Snapshot& snapshot, const View& view);
 
+// The settings with this meta/header, which speaks of the indexes as they are.
+Settings with_header(Settings settings, const PerAxis<Axis>& axes, std::string header);
 // meta/header as it reads now: its world coordinates follow the indexes.
 std::string header_as_of(const Snapshot& snapshot);
+
 }  // namespace accrete

@@ -50,6 +50,7 @@ class Buffer {
 thread_local Buffer reply_buffer;
 thread_local Buffer native_buffer;
 thread_local Buffer text_buffer;
+thread_local Buffer former_buffer;
 
 // Pieces of a reply, in order.
 using Pieces = std::vector<iovec>;
@@ -112,6 +113,21 @@ Status read_elements(const Cube& cube, const Shown& shown, Interval range, std::
   return {};
 }
 
+// A file that was kept, with what was changed since: where its elements are no more those of the
+// cube.
+Status show_changes(const Cube& cube, const Content& content, Interval range, std::size_t size,
+                    const std::byte* elements, std::byte* target) {
+  const std::uint64_t width = content.bytes_per_element;
+  const std::size_t count = range.length();
+  ACCRETE_CHECK(cube.read_text(content.kept, range.begin * width, {target, count * width}));
+  std::byte* const former = former_buffer.room(count * size);
+  const std::size_t known = content.transfer->to_cube(former, target, count).count;
+  for (std::size_t i = 0; i < count; ++i)
+    if (i >= known || std::memcmp(former + i * size, elements + i * size, size) != 0)
+      content.transfer->to_file(target + i * width, elements + i * size, 1);
+  return {};
+}
+
 Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::uint64_t begin,
                     std::uint64_t end) {
   const Content& content = shown.content;
@@ -123,7 +139,11 @@ Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::u
     std::byte* elements = native_buffer.room(count * size_of(at_rest.type));
     ACCRETE_CHECK(read_elements(cube, shown, range.elements, elements, at_rest));
     std::byte* buffer = reply_buffer.room(count * width);
-    content.transfer->to_file(buffer, elements, count);
+    if (content.kept.length > 0)
+      ACCRETE_CHECK(
+          show_changes(cube, content, range.elements, size_of(at_rest.type), elements, buffer));
+    else
+      content.transfer->to_file(buffer, elements, count);
     add(pieces, buffer + range.skip, range.bytes);
     return {};
   }
@@ -162,37 +182,44 @@ void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::uint64_
     const std::uint64_t at = std::exchange(part, part + length);
     return first < last ? add_part(first - at, last - at) : Status();
   };
-  const std::uint64_t all_texts = content.before.length + content.tail_bytes + content.after.length;
+  const std::uint64_t all_texts =
+      content.head.size() + content.before.length + content.tail_bytes + content.after.length;
   std::byte* const texts =
       text_buffer.room(static_cast<std::size_t>(std::min(end - begin, all_texts)));
   std::size_t text_bytes = 0;
-  const auto read_text = [&](const HeapRef& text) {
-    return [&, text](std::uint64_t first, std::uint64_t last) -> Status {
+  // A part that begins at that byte of the file, filled in by read_part(first, bytes).
+  const auto take_text = [&](std::uint64_t at, std::uint64_t length, const auto& read_part) {
+    return take(length, [&](std::uint64_t first, std::uint64_t last) -> Status {
       const std::span<std::byte> target(texts + text_bytes, static_cast<std::size_t>(last - first));
-      ACCRETE_CHECK(cube.read_text(text, first, target));
+      ACCRETE_CHECK(read_part(first, target));
+      content.changes.lay_over(at + first, target);
       add(pieces, target.data(), target.size());
       text_bytes += target.size();
       return {};
-    };
+    });
+  };
+  const auto take_kept = [&](const HeapRef& text) {
+    return take_text(part, text.length, [&](std::uint64_t first, std::span<std::byte> target) {
+      return cube.read_text(text, first, target);
+    });
   };
   const auto read = [&]() -> Status {
-    ACCRETE_CHECK(take(content.head.size(), [&](std::uint64_t first, std::uint64_t last) -> Status {
-      add(pieces, content.head.data() + first, static_cast<std::size_t>(last - first));
-      return {};
-    }));
-    ACCRETE_CHECK(take(content.before.length, read_text(content.before)));
+    ACCRETE_CHECK(take_text(
+        0, content.head.size(), [&](std::uint64_t first, std::span<std::byte> target) -> Status {
+          std::memcpy(target.data(), content.head.data() + first, target.size());
+          return {};
+        }));
+    ACCRETE_CHECK(take_kept(content.before));
     ACCRETE_CHECK(take(content.elements * content.bytes_per_element,
                        [&](std::uint64_t first, std::uint64_t last) {
                          return add_elements(pieces, cube, shown, first, last);
                        }));
-    ACCRETE_CHECK(take(content.tail_bytes, [&](std::uint64_t first, std::uint64_t last) -> Status {
-      const auto bytes = static_cast<std::size_t>(last - first);
-      std::memset(texts + text_bytes, content.tail_fill, bytes);
-      add(pieces, texts + text_bytes, bytes);
-      text_bytes += bytes;
-      return {};
-    }));
-    return take(content.after.length, read_text(content.after));
+    ACCRETE_CHECK(take_text(part, content.tail_bytes,
+                            [&](std::uint64_t, std::span<std::byte> target) -> Status {
+                              std::memset(target.data(), content.tail_fill, target.size());
+                              return {};
+                            }));
+    return take_kept(content.after);
   };
   if (const Status status = read(); !status.ok()) return reply.error(status.error());
   if (pieces.empty()) return reply.bytes(std::string_view());

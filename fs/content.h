@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/cube.h"
 #include "core/transfer.h"
@@ -16,12 +17,16 @@ namespace accrete {
 enum class Shows : std::uint8_t { elements, mask };
 
 struct Content {
-  std::string head;                  // of a view
-  HeapRef before, after;             // what else is before and after the elements of a frame
+  std::string head;                  // of a view: what is before its elements
+  HeapRef before, after;             // of a frame: what is before and after its elements
+  TextChanges changes;               // over these three
+  std::vector<Interval> headers;     // of FITS, that may be edited, as bytes of the file
   std::optional<View> view;          // whose elements; nothing where there are none
   Shows shows = Shows::elements;     // what of them
   Coding coding;                     // of the elements as the file has them
   std::optional<Transfer> transfer;  // where their values are converted for the file
+  HeapRef kept;                      // of a frame: the elements as they came; what has changed
+                                     // since is shown by `transfer`
   const Format* printer = nullptr;   // makes text of them; nothing: they are binary
   std::uint64_t elements = 0;
   std::uint64_t bytes_per_element = 1;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/bytes.h"
+#include "core/fits_card.h"
 
 namespace accrete {
 
@@ -82,46 +83,79 @@ class FileEdit final : public ElementEdit {
   std::vector<std::byte> after_;  // the elements as the file is to show them
 };
 
-// What the file has in [offset, offset + bytes) besides elements must be what it is.
-Status check_texts(const Cube& cube, const Content& content, std::uint64_t offset,
-                   std::span<const std::byte> bytes) {
-  std::uint64_t part = 0;
-  const auto compare = [&](std::uint64_t length, const auto& is_same) -> Status {
-    const std::uint64_t begin = std::exchange(part, part + length);
-    const std::uint64_t first = std::max(offset, begin);
-    const std::uint64_t last = std::min(offset + bytes.size(), begin + length);
-    if (first >= last) return {};
-    ACCRETE_TRY(const bool same,
-                is_same(first - begin, bytes.subspan(first - offset, last - first)));
-    if (same) return {};
+// The file's bytes of a range before its elements.
+Result<std::string> text_of(const Cube& cube, const Content& content, Interval range) {
+  std::string text =
+      content.head.substr(std::min(range.begin, content.head.size()), range.length());
+  text.resize(range.length());
+  const std::span<std::byte> bytes = std::as_writable_bytes(std::span(text));
+  if (content.head.empty()) ACCRETE_CHECK(cube.read_text(content.before, range.begin, bytes));
+  content.changes.lay_over(range.begin, bytes);
+  return text;
+}
+
+// Bytes of a header may change where they are no card of those at its begin that say how the file
+// is built.
+Status check_header(const Cube& cube, const Content& content, Interval changed) {
+  const auto header = std::find_if(
+      content.headers.begin(), content.headers.end(),
+      [&](const Interval& h) { return h.begin <= changed.begin && changed.end <= h.end; });
+  if (header == content.headers.end())
     return fail(std::errc::operation_not_permitted,
-                "only elements are written in place here, not what is around them");
+                "only elements and the cards of an image's header are written in place here");
+  const std::uint64_t first = (changed.begin - header->begin) / card_length;
+  const std::uint64_t cards = (changed.end - header->begin + card_length - 1) / card_length;
+  ACCRETE_TRY(const std::string text,
+              text_of(cube, content, {header->begin, header->begin + cards * card_length}));
+  for (std::uint64_t i = 0; i < cards; ++i) {
+    const std::string_view card = std::string_view(text).substr(i * card_length, card_length);
+    if (!is_structural_card(card) || keyword_of(card) == "END") return {};
+    if (i >= first)
+      return fail(std::errc::operation_not_permitted,
+                  std::string(keyword_of(card)) +
+                      " says how the file is built, and is not written in place");
+  }
+  return {};
+}
+
+// What of these bytes is not what the file has there, besides elements.
+Result<TextChanges> compare_texts(const Cube& cube, const Content& content, std::uint64_t offset,
+                                  std::span<const std::byte> bytes) {
+  TextChanges changes;
+  const auto compare = [&](Interval part, bool is_before) -> Status {
+    const Interval range{std::max(offset, part.begin), std::min(offset + bytes.size(), part.end)};
+    if (range.begin >= range.end) return {};
+    const auto written = bytes.subspan(range.begin - offset, range.length());
+    std::string now(range.length(), content.tail_fill);
+    const std::uint64_t tail_end = content.tail_offset() + content.tail_bytes;
+    if (is_before) {
+      ACCRETE_TRY(now, text_of(cube, content, range));
+    } else if (range.end > tail_end) {
+      const std::uint64_t first = std::max(range.begin, tail_end);
+      ACCRETE_CHECK(
+          cube.read_text(content.after, first - tail_end,
+                         std::as_writable_bytes(std::span(now)).subspan(first - range.begin)));
+    }
+    const auto differs = [&](std::size_t i) { return as_bytes(now)[i] != written[i]; };
+    std::size_t first = 0, last = written.size();
+    while (first < last && !differs(first)) ++first;
+    while (first < last && !differs(last - 1)) --last;
+    if (first == last) return {};
+    ACCRETE_CHECK(check_header(cube, content, {range.begin + first, range.begin + last}));
+    // One by one: what is between them may be stale in a page that comes back.
+    for (std::size_t i = first; i < last; ++i)
+      if (differs(i)) changes.put(range.begin + i, written.subspan(i, 1));
+    return {};
   };
-  const auto text = [&](const HeapRef& ref) {
-    return [&](std::uint64_t at, std::span<const std::byte> now) -> Result<bool> {
-      std::vector<std::byte> is(now.size());
-      ACCRETE_CHECK(cube.read_text(ref, at, is));
-      return std::memcmp(is.data(), now.data(), now.size()) == 0;
-    };
-  };
-  const auto head = [&](std::uint64_t at, std::span<const std::byte> now) -> Result<bool> {
-    return std::memcmp(content.head.data() + at, now.data(), now.size()) == 0;
-  };
-  const auto fill = [&](std::uint64_t, std::span<const std::byte> now) -> Result<bool> {
-    const auto byte = static_cast<std::byte>(content.tail_fill);
-    return std::all_of(now.begin(), now.end(), [byte](std::byte b) { return b == byte; });
-  };
-  ACCRETE_CHECK(compare(content.head.size(), head));
-  ACCRETE_CHECK(compare(content.before.length, text(content.before)));
-  part += content.elements * content.bytes_per_element;
-  ACCRETE_CHECK(compare(content.tail_bytes, fill));
-  return compare(content.after.length, text(content.after));
+  ACCRETE_CHECK(compare({0, content.elements_offset()}, true));
+  ACCRETE_CHECK(compare({content.tail_offset(), content.total()}, false));
+  return changes;
 }
 
 }  // namespace
 
-Result<std::optional<Poked>> write_range(Cube& cube, const Shown& shown, std::uint64_t offset,
-                                         std::span<const std::byte> bytes, PokeOrigin origin) {
+Result<Written> write_range(Cube& cube, const Shown& shown, std::uint64_t offset,
+                            std::span<const std::byte> bytes, PokeOrigin origin) {
   const Content& content = shown.content;
   const std::uint64_t total = content.total();
   if (offset > total || bytes.size() > total - offset)
@@ -129,11 +163,12 @@ Result<std::optional<Poked>> write_range(Cube& cube, const Shown& shown, std::ui
                 "the file has " + std::to_string(total) + " bytes and stays so");
   if (content.shows == Shows::mask)
     return fail(std::errc::read_only_file_system, "a mask is computed and cannot be written");
-  ACCRETE_CHECK(check_texts(cube, content, offset, bytes));
+  Written written;
+  ACCRETE_TRY(written.texts, compare_texts(cube, content, offset, bytes));
   const std::uint64_t start = content.elements_offset();
   const std::uint64_t first = std::max(offset, start);
   const std::uint64_t last = std::min(offset + bytes.size(), content.tail_offset());
-  if (first >= last) return std::optional<Poked>();
+  if (first >= last) return written;
   const std::uint64_t width = content.bytes_per_element;
   const Interval range{(first - start) / width, (last - start + width - 1) / width};
   const Definition& definition = shown.pinned->definition;
@@ -144,8 +179,8 @@ Result<std::optional<Poked>> write_range(Cube& cube, const Shown& shown, std::ui
                 static_cast<std::size_t>((first - start) % width), range.length());
   ACCRETE_TRY(RecentValues::Ticket ticket,
               cube.poke(shown.pinned, *content.view, range, edit, origin));
-  if (ticket == nullptr) return std::optional<Poked>();
-  return std::optional(Poked{std::move(ticket), *content.view, range});
+  if (ticket != nullptr) written.poked = Poked{std::move(ticket), *content.view, range};
+  return written;
 }
 
 void answer_write(const std::shared_ptr<CubeState>& state, Reply reply, std::size_t bytes,

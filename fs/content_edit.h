@@ -11,13 +11,20 @@
 
 namespace accrete {
 
+// What a write came to.
+struct Written {
+  std::optional<Poked> poked;  // nothing: all elements are as they were
+  TextChanges texts;           // what of the headers it would change
+};
+
 // Changes the elements that these bytes of the file belong to: those which the file then shows as
-// otherwise than before. Parts of elements may be written. Nothing when all are as they were.
-// EFBIG: beyond the end; EPERM: bytes that belong to no element would change; EROFS: a mask;
+// otherwise than before. Parts of elements may be written. Headers are left to the caller
+// (fs/header_edits.h). EFBIG: beyond the end; EPERM: bytes would change that belong to no element
+// and no header, or a card at the begin of a header that says how the file is built; EROFS: a mask;
 // EINVAL: no text of a number, or a value that the cube cannot have; Cube::poke()'s errors. On an
 // error nothing has changed.
-Result<std::optional<Poked>> write_range(Cube& cube, const Shown& shown, std::uint64_t offset,
-                                         std::span<const std::byte> bytes, PokeOrigin origin);
+Result<Written> write_range(Cube& cube, const Shown& shown, std::uint64_t offset,
+                            std::span<const std::byte> bytes, PokeOrigin origin);
 
 // Answers a write: at once where it was a page of a mapping, else when all pages that the kernel
 // has of these elements are gone.

@@ -11,9 +11,8 @@ namespace accrete {
 
 namespace {
 
-bool has_texts_of(const Content& content, const FrameRow& row) {
-  if (row.original.length > 0) return content.before == row.original;
-  return content.before == row.prefix && content.after == row.suffix;
+bool has_texts_of(const FrameRow& a, const FrameRow& b) {
+  return a.prefix == b.prefix && a.suffix == b.suffix && a.original == b.original;
 }
 
 }  // namespace
@@ -60,8 +59,9 @@ std::shared_ptr<const Shown> FrameFile::current() {
   MutexLock lock(mutex_);
   if (newest->generation > shown_->pinned->generation) {
     const std::optional<FrameRow> row = newest->frames.find(node_->id_);
+    const std::optional<FrameRow> old = shown_->pinned->frames.find(node_->id_);
     // Texts that are the frame's no more are kept by the snapshot that has them.
-    if (row && row->state == FrameState::live && has_texts_of(shown_->content, *row))
+    if (row && row->state == FrameState::live && old && has_texts_of(*old, *row))
       shown_ = std::make_shared<const Shown>(Shown{std::move(newest), shown_->content});
   }
   return shown_;
@@ -76,7 +76,7 @@ void FrameFile::read(Reply reply, std::uint64_t offset, std::size_t size, bool f
     return reply.bytes(std::string_view(buffer).substr(0, *got));
   }
   if (fills_cache && node_->pages_.note(current()->content)) state().watch(node_);
-  const std::shared_ptr<const Shown> shown = current();
+  const std::shared_ptr<const Shown> shown = fills_cache ? current() : edits_.over(current());
   reply_range(std::move(reply), state().cube(), *shown, offset, size);
 }
 
@@ -87,12 +87,7 @@ void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::by
     if (!status.ok()) return reply.error(status.error());
     return reply.written(bytes.size());
   }
-  const auto refuse = [&](const Error& error) {
-    const Result<FrameRow> row = node_->row();
-    state().cube().record({"refuse", row.ok() ? state().cube().frame_name(*row) : "", std::nullopt,
-                           error.number(), error.sentence});
-    reply.error(error);
-  };
+  const auto refuse = [&](const Error& error) { this->refuse(reply, error); };
   const Result<FrameRow> row = node_->row();
   if (!row.ok()) return refuse(row.error());
   if (row->state == FrameState::removed)
@@ -101,18 +96,39 @@ void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::by
     return refuse(fail(std::errc::read_only_file_system,
                        "this frame is kept as it came (packed, or with values that cannot be made "
                        "again); write to its elements through slices/"));
-  const std::shared_ptr<const Shown> shown = current();
+  // Pages show no edits.
+  const std::shared_ptr<const Shown> shown = manner.is_page ? current() : edits_.over(current());
   if (manner.appends) offset = shown->content.total();
   const PokeOrigin origin = manner.is_page ? PokeOrigin::page : PokeOrigin::write;
-  Result<std::optional<Poked>> poked = write_range(state().cube(), *shown, offset, bytes, origin);
-  if (!poked.ok()) return refuse(poked.error());
-  answer_write(node_->state_, std::move(reply), bytes.size(), *std::move(poked), origin);
+  Result<Written> written = write_range(state().cube(), *shown, offset, bytes, origin);
+  if (!written.ok()) return refuse(written.error());
+  edits_.put(written->texts);
+  answer_write(node_->state_, std::move(reply), bytes.size(), std::move(written->poked), origin);
+}
+
+void FrameFile::refuse(Reply& reply, const Error& error) {
+  const Result<FrameRow> row = node_->row();
+  state().cube().record({"refuse", row.ok() ? state().cube().frame_name(*row) : "", std::nullopt,
+                         error.number(), error.sentence});
+  reply.error(error);
+}
+
+Status FrameFile::settle() {
+  return edits_.settle([this](const TextChanges&, const TextChanges& now) {
+    const std::shared_ptr<const Shown> shown = current();
+    TextChanges all = shown->content.changes;
+    all.put(now);
+    return state().cube().set_frame_prefix(node_->id_, shown->content.before, all);
+  });
 }
 
 void FrameFile::flush(Reply reply, const Caller& caller) {
   const std::shared_ptr<DoorFile> file = writes_ ? incoming() : nullptr;
   const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
-  if (file == nullptr) return state().tree().publisher().after_all([later] { later->ok(); });
+  if (file == nullptr) {
+    if (const Status status = settle(); !status.ok()) return refuse(*later, status.error());
+    return state().tree().publisher().after_all([later] { later->ok(); });
+  }
   if (!file->ingest().takes_long()) return close(file, caller, later);
   // This file stays: the kernel releases it after the answer.
   state().tree().workers().post([this, file, caller, later] { close(file, caller, later); });

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "fs/frame_node.h"
+#include "fs/header_edits.h"
 
 namespace accrete {
 
@@ -28,6 +29,7 @@ class FrameFile : public OpenFile {
   void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
              WriteManner manner) override;
   void flush(Reply reply, const Caller& caller) override;
+  Status settle() override;
   bool is_incoming() const override;
   void release() override;
 
@@ -39,6 +41,7 @@ class FrameFile : public OpenFile {
  private:
   void close(const std::shared_ptr<DoorFile>& file, const Caller& caller,
              std::shared_ptr<Reply> reply);
+  void refuse(Reply& reply, const Error& error);
   // Whether a commit may take the place of another frame.
   bool replaces_others() const;
   CubeState& state() const { return *node_->state_; }
@@ -47,6 +50,7 @@ class FrameFile : public OpenFile {
   const std::shared_ptr<FrameNode> node_;
   const bool writes_;
   const Caller opener_;
+  HeaderEdits edits_;
   mutable Mutex mutex_;
   std::shared_ptr<DoorFile> incoming_ GUARDED_BY(mutex_);
   std::shared_ptr<const Shown> shown_ GUARDED_BY(mutex_);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/bytes.h"
+#include "core/fits_card.h"
 #include "fs/frame_file.h"
 
 namespace accrete {
@@ -85,28 +87,79 @@ Result<FrameRow> FrameNode::last_row() const {
   return fail(std::errc::no_such_file_or_directory, "there is no such frame");
 }
 
+namespace {
+
+// A part of a text.
+HeapRef part_of(const HeapRef& text, std::uint64_t offset, std::uint64_t length) {
+  return {text.offset + offset, length, 0};
+}
+
+bool is_poked(const Cube& cube, const Snapshot& snapshot, const FrameRow& row) {
+  const auto runs = cube.frame_runs(row);
+  bool is_poked = false;
+  if (runs.ok())
+    for_boxes_of(snapshot.boxes, row, *runs,
+                 [&](const Box& box, std::uint64_t first, std::uint64_t slots) {
+                   for (std::uint64_t slot = first; slot < first + slots; ++slot)
+                     is_poked = is_poked || (box.poked >> slot & 1) != 0;
+                 });
+  return is_poked;
+}
+
+// Checksums of elements that are no more what they were become blank cards.
+Status blank_sums(const Cube& cube, Content& content, Interval header) {
+  std::string text(header.length(), '\0');
+  ACCRETE_CHECK(
+      cube.read_text(content.before, header.begin, std::as_writable_bytes(std::span(text))));
+  const std::string blank(card_length, ' ');
+  for (std::size_t at = 0; at + card_length <= text.size(); at += card_length) {
+    const std::string_view keyword = keyword_of(std::string_view(text).substr(at, card_length));
+    if (keyword == "END") break;
+    if (keyword == "CHECKSUM" || keyword == "DATASUM")
+      content.changes.put(header.begin + at, as_bytes(blank));
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<Shown> FrameNode::show() const {
-  Pinned pinned = state_->cube().pin();
+  const Cube& cube = state_->cube();
+  Pinned pinned = cube.pin();
   const auto found = pinned->frames.find(id_);
   if (!found || found->state == FrameState::gone)
     return fail(std::errc::no_such_file_or_directory, "there is no such frame any more");
   const FrameRow& row = *found;
+  const FrameLayout& layout = row.layout;
   Content content;
-  if (row.original.length > 0) {
+  if (row.packed) {
     content.before = row.original;
     return Shown{std::move(pinned), std::move(content)};
   }
   content.before = row.prefix;
   content.after = row.suffix;
-  ACCRETE_TRY(content.view, state_->cube().frame_view(row));
-  content.coding = row.layout.coding;
+  if (row.original.length > 0) {
+    const std::uint64_t begin = layout.least_bytes - layout.data_bytes;
+    const std::uint64_t end = layout.least_bytes;
+    content.before = part_of(row.original, 0, begin);
+    content.kept = part_of(row.original, begin, layout.data_bytes);
+    content.after = part_of(row.original, end, row.original.length - end);
+  }
+  ACCRETE_TRY(content.view, cube.frame_view(row));
+  content.coding = layout.coding;
   const Definition& definition = pinned->definition;
-  const Transfer transfer(row.layout, definition.coding, Rounding::nearest, definition.pad);
-  if (transfer.converts()) content.transfer = transfer;
-  content.bytes_per_element = size_of(row.layout.coding.type);
-  content.elements = row.layout.data_bytes / content.bytes_per_element;
+  const Transfer transfer(layout, definition.coding, Rounding::nearest, definition.pad);
+  if (transfer.converts() || content.kept.length > 0) content.transfer = transfer;
+  content.bytes_per_element = size_of(layout.coding.type);
+  content.elements = layout.data_bytes / content.bytes_per_element;
+  if (layout.format == FormatId::fits) {
+    const std::uint64_t data = content.before.length;
+    const Interval header{data - (layout.data_offset - layout.header_offset), data};
+    if (row.original.length == 0) content.headers = {{0, layout.primary_bytes}, header};
+    if (is_poked(cube, *pinned.snapshot, row)) ACCRETE_CHECK(blank_sums(cube, content, header));
+  }
   if (row.state == FrameState::removed) {
-    ACCRETE_TRY(pinned, state_->cube().show_removed(pinned, row));
+    ACCRETE_TRY(pinned, cube.show_removed(pinned, row));
   }
   return Shown{std::move(pinned), std::move(content)};
 }

@@ -52,6 +52,8 @@ class OpenFile {
   virtual void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
                      WriteManner manner);
   virtual void flush(Reply reply, const Caller&) { reply.ok(); }
+  // Takes what was written and is kept until close() or fsync() into the cube.
+  virtual Status settle() { return {}; }
   // Nothing of what was written is in the cube yet; so there is nothing to sync.
   virtual bool is_incoming() const { return false; }
   virtual void release() {}

@@ -300,6 +300,8 @@ void sync_node(fuse_req_t request, const Node& node, Reply reply) {
 void fsync(fuse_req_t request, fuse_ino_t number, int, fuse_file_info* info) {
   with_node(request, number, "fsync", [&](Node& node, Reply reply) {
     if (file_of(info).is_incoming()) return reply.ok();
+    if (const Status status = file_of(info).settle(); !status.ok())
+      return refuse(reply, node, "", status.error());
     sync_node(request, node, std::move(reply));
   });
 }

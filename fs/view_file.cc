@@ -8,8 +8,10 @@
 
 #include "core/replacement.h"
 #include "core/view_header.h"
+#include "core/view_header_edit.h"
 #include "fs/content_edit.h"
 #include "fs/door_file.h"
+#include "fs/header_edits.h"
 #include "fs/holders.h"
 
 namespace accrete {
@@ -209,6 +211,7 @@ Shown ViewNode::show(Pinned pinned, View view) const {
   content.printer = format_.is_binary() ? nullptr : &format_;
   content.view = std::move(view);
   content.shows = shows_;
+  if (format_.id() == FormatId::fits) content.headers = {{0, content.head.size()}};
   return {std::move(pinned), std::move(content)};
 }
 
@@ -275,7 +278,7 @@ class OpenView : public OpenFile {
       return reply.bytes(std::string_view(buffer).substr(0, *got));
     }
     if (fills_cache && node_->pages_.note(current()->content)) state().watch(node_);
-    const std::shared_ptr<const Shown> shown = current();
+    const std::shared_ptr<const Shown> shown = fills_cache ? current() : edits_.over(current());
     reply_range(std::move(reply), state().cube(), *shown, offset, size);
   }
 
@@ -287,12 +290,27 @@ class OpenView : public OpenFile {
       if (!status.ok()) return refuse(reply, status.error());
       return reply.written(bytes.size());
     }
-    const std::shared_ptr<const Shown> shown = current();
+    // Pages show no edits.
+    const std::shared_ptr<const Shown> shown = manner.is_page ? current() : edits_.over(current());
     if (manner.appends) offset = shown->content.total();
     const PokeOrigin origin = manner.is_page ? PokeOrigin::page : PokeOrigin::write;
-    Result<std::optional<Poked>> poked = write_range(state().cube(), *shown, offset, bytes, origin);
-    if (!poked.ok()) return refuse(reply, poked.error());
-    answer_write(node_->state_, std::move(reply), bytes.size(), *std::move(poked), origin);
+    Result<Written> written = write_range(state().cube(), *shown, offset, bytes, origin);
+    if (!written.ok()) return refuse(reply, written.error());
+    edits_.put(written->texts);
+    answer_write(node_->state_, std::move(reply), bytes.size(), std::move(written->poked), origin);
+  }
+
+  Status settle() override {
+    return edits_.settle([this](const TextChanges& before, const TextChanges& now) {
+      const std::shared_ptr<const Shown> shown = current();
+      const auto header_with = [&](const TextChanges& changes) {
+        std::string header = shown->content.head;
+        changes.lay_over(0, std::as_writable_bytes(std::span(header)));
+        return header;
+      };
+      return edit_view_header(state().cube(), *shown->content.view, header_with(before),
+                              header_with(now));
+    });
   }
 
   // The size that a truncation asks for; with O_TRUNC that is 0.
@@ -312,8 +330,10 @@ class OpenView : public OpenFile {
   void flush(Reply reply, const Caller& caller) override {
     const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
     const std::shared_ptr<Replacement> replacement = this->replacement();
-    if (replacement == nullptr)
+    if (replacement == nullptr) {
+      if (const Status status = settle(); !status.ok()) return refuse(*later, status.error());
       return state().tree().publisher().after_all([later] { later->ok(); });
+    }
     // This file stays: the kernel releases it after the answer.
     state().tree().workers().post(
         [this, replacement, caller, later] { close(*replacement, caller, later); });
@@ -402,6 +422,7 @@ class OpenView : public OpenFile {
   const std::shared_ptr<ViewNode> node_;
   const bool writes_;
   const Caller opener_;
+  HeaderEdits edits_;
   mutable Mutex mutex_;
   std::uint64_t generation_ GUARDED_BY(mutex_);
   std::shared_ptr<const Shown> shown_ GUARDED_BY(mutex_);

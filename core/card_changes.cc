@@ -1,0 +1,98 @@
+#include "core/card_changes.h"
+
+#include <algorithm>
+
+#include "core/fits_card.h"
+#include "core/own_cards.h"
+
+namespace accrete {
+
+namespace {
+
+bool is_blank(std::string_view card) {
+  return card.find_first_not_of(' ') == std::string_view::npos;
+}
+
+bool is_sum(std::string_view card) {
+  return keyword_of(card) == "CHECKSUM" || keyword_of(card) == "DATASUM";
+}
+
+// The cards of `a` that `b` does not have, as often as it lacks them.
+std::vector<std::string> lacking(const std::vector<std::string>& a, std::vector<std::string> b) {
+  std::vector<std::string> lacking;
+  for (const std::string& card : a) {
+    const auto same = std::find(b.begin(), b.end(), card);
+    if (same == b.end())
+      lacking.push_back(card);
+    else
+      b.erase(same);
+  }
+  return lacking;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> cards_of_header(std::string_view header) {
+  std::size_t end = 0;
+  while (end + card_length <= header.size() && keyword_of(header.substr(end, card_length)) != "END")
+    end += card_length;
+  if (end + card_length > header.size())
+    return fail(std::errc::invalid_argument, "the header that was written has no END");
+  if (!is_printable(header.substr(0, end)))
+    return fail(std::errc::invalid_argument,
+                "the header that was written has characters that FITS does not allow");
+  std::vector<std::string> cards = split_cards(header.substr(0, end));
+  std::erase_if(cards, is_blank);
+  return cards;
+}
+
+Result<CardChanges> changes_between(std::string_view before, std::string_view after) {
+  ACCRETE_TRY(const std::vector<std::string> old, cards_of_header(before));
+  ACCRETE_TRY(const std::vector<std::string> now, cards_of_header(after));
+  CardChanges changes{lacking(old, now), lacking(now, old)};
+  for (const auto* cards : {&changes.come, &changes.gone})
+    for (const std::string& card : *cards)
+      if (is_structural_card(card))
+        return fail(std::errc::operation_not_permitted,
+                    std::string(keyword_of(card)) +
+                        " says how the file is built, and is not written in place");
+  return changes;
+}
+
+std::vector<std::string> with_changes(std::vector<std::string> cards, const CardChanges& changes) {
+  std::vector<std::string> come = changes.come;
+  // One that takes another's place stays there.
+  for (std::string& card : come) {
+    const std::string_view keyword = whole_keyword(card);
+    if (is_commentary(keyword)) continue;
+    const auto same = std::find_if(cards.begin(), cards.end(), [&](const std::string& other) {
+      return whole_keyword(other) == keyword;
+    });
+    if (same == cards.end()) continue;
+    *same = std::move(card);
+    card.clear();
+  }
+  for (const std::string& card : changes.gone)
+    if (const auto same = std::find(cards.begin(), cards.end(), card); same != cards.end())
+      cards.erase(same);
+  for (std::string& card : come)
+    if (!card.empty()) cards.push_back(std::move(card));
+  return cards;
+}
+
+std::string header_with(std::string_view header, const std::vector<std::string>& cards) {
+  std::string made;
+  for (std::string_view rest = header; rest.size() >= card_length;
+       rest.remove_prefix(card_length)) {
+    const std::string_view card = rest.substr(0, card_length);
+    if (keyword_of(card) == "END") break;
+    if (is_structural_card(card) && !is_sum(card)) made += card;
+  }
+  for (const std::string& card : cards) made += card;
+  made += "END";
+  if (made.size() > header.size()) return {};
+  made.resize(header.size(), ' ');
+  return made;
+}
+
+}  // namespace accrete
