@@ -161,8 +161,6 @@ Result<Written> write_range(Cube& cube, const Shown& shown, std::uint64_t offset
   if (offset > total || bytes.size() > total - offset)
     return fail(std::errc::file_too_large,
                 "the file has " + std::to_string(total) + " bytes and stays so");
-  if (content.shows == Shows::mask)
-    return fail(std::errc::read_only_file_system, "a mask is computed and cannot be written");
   Written written;
   ACCRETE_TRY(written.texts, compare_texts(cube, content, offset, bytes));
   const std::uint64_t start = content.elements_offset();

@@ -20,9 +20,9 @@ struct Written {
 // Changes the elements that these bytes of the file belong to: those which the file then shows as
 // otherwise than before. Parts of elements may be written. Headers are left to the caller
 // (fs/header_edits.h). EFBIG: beyond the end; EPERM: bytes would change that belong to no element
-// and no header, or a card at the begin of a header that says how the file is built; EROFS: a mask;
+// and no header, or a card at the begin of a header that says how the file is built;
 // EINVAL: no text of a number, or a value that the cube cannot have; Cube::poke()'s errors. On an
-// error nothing has changed.
+// error nothing has changed. REQUIRES: it does not show a mask.
 Result<Written> write_range(Cube& cube, const Shown& shown, std::uint64_t offset,
                             std::span<const std::byte> bytes, PokeOrigin origin);
 

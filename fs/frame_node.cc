@@ -196,17 +196,19 @@ std::shared_ptr<DoorFile> FrameNode::written_by(const AttributeChange& change) c
   return begins_anew ? nullptr : incoming_;
 }
 
-Status FrameNode::change_attributes(const AttributeChange& change) {
+Status FrameNode::change_attributes(const AttributeChange& asked) {
+  AttributeChange change = asked;
   std::shared_ptr<DoorFile> file;
   {
     MutexLock lock(mutex_);
     file = written_by(change);
+    const Result<FrameRow> row = this->row();
+    if (file == nullptr && row.ok() && change.size == row->file_bytes()) change.size.reset();
     if (change.size && file == nullptr) {
       // The truncation of an open with O_TRUNC, or a truncation in place.
       const auto undecided = std::find_if(writers_.rbegin(), writers_.rend(), [&](FrameFile* f) {
         return f == change.file || (change.file == nullptr && f->opened_by(change.caller));
       });
-      const Result<FrameRow> row = this->row();
       if (*change.size != 0 || undecided == writers_.rend() ||
           (row.ok() && row->state == FrameState::removed))
         return fail(std::errc::read_only_file_system,

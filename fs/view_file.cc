@@ -62,6 +62,10 @@ bool is_served_by(const View& view, const Snapshot& snapshot) {
   return true;
 }
 
+Error not_a_mask() {
+  return fail(std::errc::read_only_file_system, "a mask is computed and cannot be written");
+}
+
 Error stays_so(std::uint64_t size) {
   return fail(std::errc::operation_not_permitted,
               "a view has " + std::to_string(size) + " bytes and stays so");
@@ -319,8 +323,6 @@ class OpenView : public OpenFile {
     if (const auto replacement = this->replacement()) return replacement->truncate(size);
     if (size == total) return {};
     if (size != 0) return stays_so(total);
-    if (node_->shows_ == Shows::mask)
-      return fail(std::errc::read_only_file_system, "a mask is computed and cannot be written");
     ACCRETE_TRY(std::shared_ptr<Replacement> begun, Replacement::begin(state().cube()));
     MutexLock lock(mutex_);
     replacement_ = std::move(begun);
@@ -434,6 +436,7 @@ Status ViewNode::change_attributes(const AttributeChange& change) {
   if (!change.size)
     return fail(std::errc::operation_not_permitted,
                 "a view has no mode, owner or times of its own");
+  if (shows_ == Shows::mask) return not_a_mask();
   OpenView* writer = nullptr;
   {
     MutexLock lock(mutex_);
@@ -449,8 +452,7 @@ Status ViewNode::change_attributes(const AttributeChange& change) {
 
 Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller& caller) {
   const bool writes = opens_for_writing(flags);
-  if (writes && shows_ == Shows::mask)
-    return fail(std::errc::read_only_file_system, "a mask is computed and cannot be written");
+  if (writes && shows_ == Shows::mask) return not_a_mask();
   ACCRETE_TRY(Reach reach, begin());
   auto file = std::make_unique<OpenView>(std::static_pointer_cast<ViewNode>(shared_from_this()),
                                          show(std::move(reach.pinned), std::move(reach.view)),

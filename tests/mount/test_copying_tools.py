@@ -19,6 +19,7 @@ import numpy as np
 from astropy.io import fits
 from frames import (assert_same, fits_bytes, generator, npy_bytes, random_array, read_fits,
                     write_fits)
+from growing import sync
 from mounted import (Mounted, meta, run, shape_of, temporary_directory, wait_until)
 
 SMALL = (40, 72)     # whole files of a few blocks of FITS
@@ -428,7 +429,7 @@ class IntoDoors(Table):
 # What becomes of it: an errno, or
 #   "place": the file takes the frame's place;   "end": it is another frame, the older one becomes
 #   NAME.~1~;   "removed": it is another frame, the older one lies in removed/;
-#   "header": the same elements under another header; "silent": nothing, and the tool does not tell
+#   "changed": the frame itself, as a file in a plain directory
 OVER_FRAMES = [
     (Tool("cp", 'cp "$1" "$2"'), "end"),
     (Tool("cp -a", 'cp -a "$1" "$2"'), "end"),
@@ -436,13 +437,14 @@ OVER_FRAMES = [
     (Tool("mv", 'mv -f "$1" "$2"'), "removed"),
     (Tool("install", 'install "$1" "$2"'), "removed"),
     (Tool("rsync -a", 'rsync -a "$1" "$2"'), "place"),
-    (Tool("rsync -a --inplace", 'rsync -a --inplace "$1" "$2"'), "EROFS"),
+    (Tool("rsync -a --inplace", 'rsync -a --inplace "$1" "$2"'), "place"),
     (Tool("cat >", 'cat "$1" > "$2"'), "end"),
     (Tool("tee", 'tee "$2" <"$1" >/dev/null'), "end"),
-    (Tool("cat >>", 'cat "$1" >> "$2"'), "EROFS"),
+    (Tool("cat >>", 'cat "$1" >> "$2"'), "EFBIG"),
     (Tool("dd", 'dd if="$1" of="$2"'), "end"),
-    (Tool("dd conv=notrunc", 'dd if="$1" of="$2" conv=notrunc'), "EROFS"),
-    (Tool("dd seek=7 conv=notrunc", 'dd if="$1" of="$2" seek=7 conv=notrunc'), "EROFS"),
+    (Tool("dd conv=notrunc", 'dd if="$1" of="$2" conv=notrunc'), "place"),
+    (Tool("dd seek=7 conv=notrunc", 'dd if="$1" of="$2" seek=7 count=2 conv=notrunc'), "changed"),
+    (Tool("dd beyond the end", 'dd if="$1" of="$2" oflag=append conv=notrunc'), "EFBIG"),
     (Tool("truncate", 'truncate -s 100 "$2"'), "EROFS"),
     (Tool("tar x", 'tar -C "$(dirname "$1")" -cf - "$(basename "$1")" | '
           'tar -C "$(dirname "$2")" -xf -'), "removed"),
@@ -452,34 +454,34 @@ OVER_FRAMES = [
           'mv "$t" "$2"'), "place"),
     (Tool("save by .NAME.XXXXXX", 't=$(mktemp "$(dirname "$2")/.$(basename "$2").XXXXXX"); '
           'cat "$1" >"$t"; mv "$t" "$2"'), "place"),
-    (Tool("sed -i", """sed -i "s/^\\(.*OBJECT  = 'M 4\\)2/\\13/" "$2" """), "header"),
+    (Tool("sed -i", """sed -i "s/^\\(.*OBJECT  = 'M 4\\)2/\\13/" "$2" """), "changed"),
     (python("python open('wb')", "with open(target, 'wb') as file:\n"
             "    file.write(open(source, 'rb').read())"), "end"),
     (python("python open('r+b')", "with open(target, 'r+b') as file:\n"
-            "    file.seek(3000)\n    file.write(b'1234')"), "EROFS"),
+            "    file.seek(3000)\n    file.write(b'1234')"), "changed"),
     (python("shutil.copy2", "import shutil\nshutil.copy2(source, target)"), "end"),
     (numpy("numpy.save", "np.save(target, np.load(source))"), "end"),
     (numpy("ndarray.tofile", "np.load(source).tofile(target)", kind="npy-raw"), "end"),
     (numpy("numpy.load(mmap_mode='r+')", "made = np.load(target, mmap_mode='r+')\n"
-           "made[3, 4] = 5\nmade.flush()", mapped=True), "EROFS"),
+           "made[3, 4] = 5\nmade.flush()", mapped=True), "changed"),
     (numpy("numpy.load(mmap_mode='r+') without flush()",
-           "made = np.load(target, mmap_mode='r+')\nmade[3, 4] = 5\ndel made", mapped=True), "silent"),
+           "made = np.load(target, mmap_mode='r+')\nmade[3, 4] = 5\ndel made", mapped=True), "changed"),
     (astropy("astropy writeto(overwrite=True)",
              "with fits.open(source) as hdus: hdus.writeto(target, overwrite=True)"), "removed"),
     (astropy("astropy mode='update' of data", "with fits.open(target, 'update', memmap=False) as h:\n"
-             "    h[0].data[3, 4] = 5"), "2880 requested and 0 written"),
+             "    h[0].data[3, 4] = 5"), "changed"),
     (astropy("astropy mode='update' of data, memmap",
              "with fits.open(target, 'update', memmap=True) as h: h[0].data[3, 4] = 5",
-             mapped=True), "EROFS"),
-    (astropy("fits.setval", "fits.setval(target, 'OBJECT', value='M 43')"), "EROFS"),
-    (astropy("fits.setval of a new card", "fits.setval(target, 'OBSERVER', value='me')"), "EROFS"),
+             mapped=True), "changed"),
+    (astropy("fits.setval", "fits.setval(target, 'OBJECT', value='M 43')"), "changed"),
+    (astropy("fits.setval of a new card", "fits.setval(target, 'OBSERVER', value='me')"), "changed"),
     (astropy("astropy mode='update', a longer header",
              "with fits.open(target, 'update', memmap=False) as h:\n"
-             "    for i in range(60): h[0].header[f'KEY{i}'] = i"), "header"),
+             "    for i in range(60): h[0].header[f'KEY{i}'] = i"), "changed"),
     (python("fitsio update of a card", "import fitsio\nwith fitsio.FITS(target, 'rw') as h:\n"
-            "    h[0].write_key('OBJECT', 'M 43')", copies=False), "silent"),
+            "    h[0].write_key('OBJECT', 'M 43')", copies=False), "changed"),
     (python("fitsio update of data", "import fitsio\nwith fitsio.FITS(target, 'rw') as h:\n"
-            "    h[0].write(fitsio.read(source))", copies=False), "error writing"),
+            "    h[0].write(fitsio.read(source))", copies=False), "place"),
 ]
 
 
@@ -510,6 +512,10 @@ class OverFrames(Table):
         given = source.read_bytes()
         state = State(cube)
         here = use(tool, source, cube / "append" / names[1])
+        if becomes == "changed":
+            self.assertEqual(use(tool, source, plain).code, 0)
+            read = {"fits": read_fits, "npy": np.load}[kind]
+            frames[1] = read(plain).astype(frames[1].dtype)
         order = {"end": [0, 1, 2, 3], "removed": [0, 2, 3], "place": [0, 3, 2]}.get(becomes, [0, 1, 2])
         assert_same(np.load(cube / "cube.npy"), np.stack([frames[i] for i in order]), str(here))
         if becomes in ("end", "removed", "place"):
@@ -522,18 +528,19 @@ class OverFrames(Table):
             if becomes != "place":
                 older = cube / ("removed" if becomes == "removed" else "frames") / left[1]
                 self.assertEqual(older.read_bytes(), header)
-        elif becomes == "header":
+        elif becomes == "changed":
             self.assertEqual(here.code, 0, str(here))
-            self.assertEqual(use(tool, source, plain).code, 0)
             run("cmp", plain, cube / "append" / names[1])
             self.assertNotEqual(plain.read_bytes(), header)
             self.assertEqual(os.listdir(cube / "frames"), names)
-            self.assertEqual(fits.getheader(cube / "slices/xy/z1.fits").get("KEY59"),
-                             fits.getheader(plain).get("KEY59"))
+            if kind == "fits":
+                shown = fits.getheader(cube / "slices/xy/z1.fits")
+                wanted = fits.getheader(plain)
+                self.assertLessEqual({(card.keyword, card.value) for card in wanted.cards},
+                                     {(card.keyword, card.value) for card in shown.cards})
         else:
-            if becomes != "silent":
-                self.assertNotEqual(here.code, 0, str(here))
-                self.assertTrue(here.said(becomes), str(here))
+            self.assertNotEqual(here.code, 0, str(here))
+            self.assertTrue(here.said(becomes), str(here))
             self.assertEqual(source.read_bytes(), given)
             state.still(self, cube, tool.name)
         for i in (0, 2):
@@ -630,12 +637,9 @@ class Rsync(Table):
             state.still(self, self.cube, options)
 
 
-class KnownFaults(Table):
-    """Each of these is to work, or to leave the cube as it was."""
-
-    @unittest.expectedFailure
-    def test_imcopy(self):
-        """cfitsio's END comes after the first data when cards were added to an image that is made."""
+class Imcopy(Table):
+    def test_an_end_that_comes_after_the_first_data(self):
+        """As cfitsio writes it when cards were added to an image that is made."""
         frame = self.frame()
         source = self.source("source", "f.fits", frame, "fits")
         run("imcopy", source, self.door / "f.fits")
@@ -643,7 +647,8 @@ class KnownFaults(Table):
         self.check_cube()
 
 
-class KnownFaultsWithoutSharedMappings(Table):
+class WithoutSharedMappings(Table):
+    """Where this is to leave the cube as it was, and does not."""
     options = ("-o", "io=cached")
 
     @unittest.expectedFailure
@@ -752,7 +757,7 @@ STAGED = [
     OnView(Tool("dd bs=1M", 'dd if="$1" of="$2" bs=1M')),
     OnView(Tool("dd bs=1999 conv=fsync", 'dd if="$1" of="$2" bs=1999 conv=fsync')),
     OnView(Tool("dd conv=sparse", 'dd if="$1" of="$2" bs=4k conv=sparse')),
-    OnView(Tool("dd seek without notrunc", 'dd if="$1" of="$2" bs=8 skip=2 seek=2'), ("EPERM",)),
+    OnView(Tool("dd seek without notrunc", 'dd if="$1" of="$2" bs=8 skip=2 seek=2')),
     OnView(Tool("cat >", 'cat "$1" > "$2"')),
     OnView(Tool("dash: cat >", 'dash -c "cat \\"\\$0\\" > \\"\\$1\\"" "$1" "$2"')),
     OnView(Tool("(head; cat) >", '(head -c 1000; cat) <"$1" > "$2"')),
@@ -787,7 +792,7 @@ STAGED = [
                    "with fits.open(source) as hdus: hdus.writeto(target, overwrite=True)"), ("EPERM",)),
     OnView(astropy("astropy writeto to a file object",
                    "with fits.open(source) as hdus:\n"
-                   "    with open(target, 'wb') as file: hdus.writeto(file)")),
+                   "    with open(target, 'wb') as file: hdus.writeto(file)"), ("already exists",)),
     OnView(Tool("fitscopy over it", 'fitscopy "$1" "!$2"'), ("FITSIO status",)),
     OnView(python("fitsio write(clobber=True)",
                   "import fitsio\nfitsio.write(target, fitsio.read(source), clobber=True)"),
@@ -803,7 +808,7 @@ NOT_AT_ALL = [
     OnView(Tool("head >", 'head -c 9000 "$1" > "$2"'), ("EINVAL",)),
     OnView(Tool("cat > of nothing", ': > "$2" || true'), "same"),
     OnView(Tool("truncate", 'truncate -s 100 "$2"'), ("EPERM",)),
-    OnView(Tool("truncate to nothing", 'truncate -s 0 "$2"'), ("EPERM",)),
+    OnView(Tool("truncate to nothing", 'truncate -s 0 "$2"'), ("EINVAL",)),
     OnView(Tool("truncate to more", 'truncate -s +1 "$2"'), ("EPERM",)),
     OnView(Tool("truncate to the same size", 'truncate -s +0 "$2"'), "same"),
     OnView(Tool("chmod", 'chmod 600 "$2"'), ("EPERM",)),
@@ -888,6 +893,7 @@ class OntoViews(Table):
         new, old = self.frame(), self.frames[2]
         plain, source = self.base / "plain" / view.name, self.base / view.name
         content = self.fixed(view, new)
+        sync(self.cube)  # which notes that there were pokes
         state = State(self.cube)
         # What the row says that a tool does, it does elsewhere.
         if row.becomes == "taken":
@@ -994,15 +1000,17 @@ class OntoViews(Table):
         other = {"transposed": self.frame(SMALL[::-1]), "wider": self.frame((40, 73)),
                  "narrower": self.frame((40, 71)), "a line": self.frame((72,)),
                  "a cube": self.frame((2, 40, 72)), "int32": self.frame(dtype="int32"),
-                 "float64": self.frame(dtype="float64"), "uint8": self.frame(dtype="uint8")}
+                 "float64": self.frame(dtype="float64")}
         contents = {"fits": {name: fits_bytes(array) for name, array in other.items()},
                     "npy": {name: npy_bytes(array) for name, array in other.items()},
                     "raw": {name: array.tobytes() for name, array in other.items()
                             if array.nbytes != 4 * 40 * 72}}
         for kind in contents:
             data = (self.cube / f"slices/xy/z2.{kind}").read_bytes()
-            contents[kind].update({"half": data[:len(data) // 2], "longer": data + b"12345678",
-                                   "text": b"no plane\n", "nothing": b""})
+            contents[kind].update({"half": data[:len(data) // 2], "text": b"no plane\n",
+                                   "nothing": b""})
+            if kind == "raw":  # the others may have something behind their elements
+                contents[kind]["longer"] = data + b"12345678"
         tools = {"cp": 'cp "$1" "$2"', "cat >": 'cat "$1" > "$2"', "dd": 'dd if="$1" of="$2" bs=3000',
                  "tee": 'tee "$2" <"$1" >/dev/null',
                  "python": "#python\nimport sys\nwith open(sys.argv[2], 'wb') as file:\n"
@@ -1021,21 +1029,16 @@ class OntoViews(Table):
                                         str(here))
                         state.still(self, self.cube, str(here))
 
-    def test_cards_within_their_room(self):
-        """Either kept with the frame, or refused."""
-        for keyword in ("OBJECT", "OBSERVER"):
-            with self.subTest(keyword):
-                state = State(self.cube)
-                tool = astropy("fits.setval", f"fits.setval(target, {keyword!r}, value='M 43')")
-                view = self.cube / "slices/xy/z000002.fits"
-                here = use(tool, "", view)
-                if here.code == 0:
-                    self.assertEqual(fits.getval(view, keyword), "M 43")
-                    self.assertEqual(fits.getval(self.cube / "slices/yx/z2.fits", keyword), "M 43")
-                    self.check([2], str(here))
-                else:
-                    self.assertTrue(here.said("EPERM", "EROFS"), str(here))
-                    state.still(self, self.cube, str(here))
+    def test_another_type_that_has_all_values(self):
+        for dtype in ("uint8", "int16", "float64"):
+            with self.subTest(dtype):
+                new = self.rng.integers(0, 200, SMALL).astype(dtype)
+                view = self.cube / "slices/xy/z2.fits"
+                source = self.base / "other.fits"
+                source.write_bytes(fits_bytes(new))
+                run("cp", source, view)
+                self.frames[2] = new.astype("f4")
+                self.check([2], dtype)
 
     def test_others_see_nothing_before_the_close(self):
         view = self.cube / "slices/xy/z000002.fits"

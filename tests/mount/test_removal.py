@@ -387,11 +387,19 @@ class Names(RemovalTest):
         said = run("rsync", "-a", "--itemize-changes", f"{self.base}/", f"{self.cube}/append/")
         self.assertNotIn(b">f", said.stdout)
 
-    def test_rsync_in_place_is_refused(self):
+    def test_rsync_in_place_changes_the_frame(self):
         model = self.fill(*[(4, 5)] * 3)
-        write_fits(self.base / "f1", random_array(self.rng, (4, 5), "int16"))
+        new = random_array(self.rng, (4, 5), "int16")
+        write_fits(self.base / "f1", new)
         os.utime(self.base / "f1", (1, 1))
-        run("rsync", "-a", "--inplace", f"{self.base}/", f"{self.cube}/append/", check=False)
+        for _ in range(2):
+            run("rsync", "-a", "--inplace", f"{self.base}/", f"{self.cube}/append/")
+            model.frames["f1"].array = new
+            model.check(self.cube)
+            self.assertEqual((self.cube / "frames/f1").stat().st_mtime, 1)
+        write_fits(self.base / "f1", random_array(self.rng, (5, 5), "int16"))
+        result = run("rsync", "-a", "--inplace", f"{self.base}/", f"{self.cube}/append/", check=False)
+        self.assertNotEqual(result.returncode, 0)
         model.check(self.cube)
         self.assertIn("in place", last_error(self.cube))
 
