@@ -1,7 +1,10 @@
 #include "core/card_changes.h"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
+#include "core/dtype.h"
 #include "core/fits_card.h"
 #include "core/own_cards.h"
 
@@ -17,11 +20,19 @@ bool is_sum(std::string_view card) {
   return keyword_of(card) == "CHECKSUM" || keyword_of(card) == "DATASUM";
 }
 
+// What holds of the file that it stands in alone, and changes nothing of how it is built.
+bool is_of_the_file(std::string_view card) {
+  return is_sum(card) || keyword_of(card) == "EXTEND" || keyword_of(card) == "INHERIT";
+}
+
 // The cards of `a` that `b` does not have, as often as it lacks them.
-std::vector<std::string> lacking(const std::vector<std::string>& a, std::vector<std::string> b) {
+template <class IsSame>
+std::vector<std::string> lacking(const std::vector<std::string>& a, std::vector<std::string> b,
+                                 const IsSame& is_same) {
   std::vector<std::string> lacking;
   for (const std::string& card : a) {
-    const auto same = std::find(b.begin(), b.end(), card);
+    const auto same = std::find_if(b.begin(), b.end(),
+                                   [&](const std::string& other) { return is_same(card, other); });
     if (same == b.end())
       lacking.push_back(card);
     else
@@ -46,17 +57,35 @@ Result<std::vector<std::string>> cards_of_header(std::string_view header) {
   return cards;
 }
 
+bool say_same(std::string_view a, std::string_view b) {
+  if (a == b) return true;
+  const auto value = value_of(a), other = value_of(b);
+  if (!value || !other || whole_keyword(a) != whole_keyword(b)) return false;
+  if (a.size() > card_length || b.size() > card_length) return string_of(a) == string_of(b);
+  if (*value == *other) return true;
+  const auto number = parse_element(*value, DType::f64);
+  const auto other_number = parse_element(*other, DType::f64);
+  return number.ok() && other_number.ok() && *number == *other_number;
+}
+
 Result<CardChanges> changes_between(std::string_view before, std::string_view after) {
-  ACCRETE_TRY(const std::vector<std::string> old, cards_of_header(before));
-  ACCRETE_TRY(const std::vector<std::string> now, cards_of_header(after));
-  CardChanges changes{lacking(old, now), lacking(now, old)};
-  for (const auto* cards : {&changes.come, &changes.gone})
-    for (const std::string& card : *cards)
-      if (is_structural_card(card))
-        return fail(std::errc::operation_not_permitted,
-                    std::string(keyword_of(card)) +
-                        " says how the file is built, and is not written in place");
-  return changes;
+  ACCRETE_TRY(std::vector<std::string> old, cards_of_header(before));
+  ACCRETE_TRY(std::vector<std::string> now, cards_of_header(after));
+  std::vector<std::string> old_structure, structure;
+  for (auto [cards, taken] : {std::pair{&old, &old_structure}, std::pair{&now, &structure}}) {
+    const auto others = std::stable_partition(cards->begin(), cards->end(), is_structural_card);
+    taken->assign(cards->begin(), others);
+    cards->erase(cards->begin(), others);
+    std::erase_if(*taken, is_of_the_file);
+  }
+  std::vector<std::string> other = lacking(structure, old_structure, say_same);
+  if (other.empty()) other = lacking(old_structure, structure, say_same);
+  if (!other.empty())
+    return fail(std::errc::operation_not_permitted,
+                std::string(keyword_of(other.front())) +
+                    " says how the file is built, and is not written in place");
+  const std::equal_to<std::string> is_same;
+  return CardChanges{lacking(old, now, is_same), lacking(now, old, is_same)};
 }
 
 std::vector<std::string> with_changes(std::vector<std::string> cards, const CardChanges& changes) {

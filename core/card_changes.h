@@ -9,9 +9,12 @@
 
 namespace accrete {
 
-// The cards of a whole header, without END and blank ones; each with its CONTINUE cards. EINVAL:
+// The cards of a whole header, without END, each with its CONTINUE cards; no blank ones. EINVAL:
 // there is no END, or characters that FITS does not allow.
 Result<std::vector<std::string>> cards_of_header(std::string_view header);
+
+// True when two cards have the same keyword and value, however these and the comment are written.
+bool say_same(std::string_view a, std::string_view b);
 
 // A card of another text is one that went and one that came.
 struct CardChanges {
@@ -20,7 +23,8 @@ struct CardChanges {
   bool empty() const { return gone.empty() && come.empty(); }
 };
 
-// EINVAL as cards_of_header(); EPERM: cards that say how the file is built differ.
+// Without structural cards. EINVAL as cards_of_header();
+// EPERM: these say that the file is built otherwise. (CHECKSUM, DATASUM, EXTEND may differ.)
 Result<CardChanges> changes_between(std::string_view before, std::string_view after);
 
 // The same changes made to other cards: one that came takes the place of that of its keyword.

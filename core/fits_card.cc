@@ -99,6 +99,13 @@ bool is_structural_card(std::string_view card) {
          is_indexed_keyword(card, "NAXIS");
 }
 
+bool is_mandatory_card(std::string_view card) {
+  static constexpr std::string_view keywords[] = {"SIMPLE", "XTENSION", "BITPIX", "NAXIS"};
+  return std::find(std::begin(keywords), std::end(keywords), keyword_of(card)) !=
+             std::end(keywords) ||
+         is_indexed_keyword(card, "NAXIS");
+}
+
 std::optional<std::int64_t> integer_of(std::string_view card) {
   std::string_view text = value_of(card).value_or("");
   if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);

@@ -38,6 +38,9 @@ bool is_commentary(std::string_view keyword);
 // CHECKSUM): made for each file, never carried along.
 bool is_structural_card(std::string_view card);
 
+// Those of them that stand at the begin of a header, in an order of their own.
+bool is_mandatory_card(std::string_view card);
+
 // Fixed-format cards. `comment` is cut at the card's end. `value` of make_card is the text of a
 // number or logical value.
 std::string make_card(std::string_view keyword, std::string_view value, std::string_view comment);

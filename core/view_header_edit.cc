@@ -11,18 +11,11 @@ namespace accrete {
 
 namespace {
 
-// One card may be written in other ways.
-bool says_same(const std::string& a, const std::string& b) {
-  if (a == b) return true;
-  const auto value = value_of(a);
-  return value && whole_keyword(a) == whole_keyword(b) && value == value_of(b);
-}
-
 // Whether a view with these cards shows what was written. What it does not is made otherwise.
 Status check_shown(const std::vector<std::string>& shown, const CardChanges& changes) {
   const auto is_among = [](const std::vector<std::string>& cards, const std::string& card) {
     return std::any_of(cards.begin(), cards.end(),
-                       [&](const std::string& other) { return says_same(card, other); });
+                       [&](const std::string& other) { return say_same(card, other); });
   };
   const auto refuse = [](const std::string& card) {
     return fail(std::errc::operation_not_permitted,

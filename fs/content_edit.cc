@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/bytes.h"
+#include "core/card_changes.h"
 #include "core/fits_card.h"
 
 namespace accrete {
@@ -94,23 +95,26 @@ Result<std::string> text_of(const Cube& cube, const Content& content, Interval r
   return text;
 }
 
-// Bytes of a header may change where they are no card of those at its begin that say how the file
-// is built.
-Status check_header(const Cube& cube, const Content& content, Interval changed) {
-  const auto header = std::find_if(
-      content.headers.begin(), content.headers.end(),
-      [&](const Interval& h) { return h.begin <= changed.begin && changed.end <= h.end; });
+// Bytes of a header may change where its mandatory cards go on saying the same; `written` is what
+// the file has from `begin` on then.
+Status check_header(const Cube& cube, const Content& content, std::uint64_t begin,
+                    std::span<const std::byte> written) {
+  const std::uint64_t end = begin + written.size();
+  const auto header =
+      std::find_if(content.headers.begin(), content.headers.end(),
+                   [&](const Interval& h) { return h.begin <= begin && end <= h.end; });
   if (header == content.headers.end())
     return fail(std::errc::operation_not_permitted,
                 "only elements and the cards of an image's header are written in place here");
-  const std::uint64_t first = (changed.begin - header->begin) / card_length;
-  const std::uint64_t cards = (changed.end - header->begin + card_length - 1) / card_length;
-  ACCRETE_TRY(const std::string text,
+  const std::uint64_t cards = (end - header->begin + card_length - 1) / card_length;
+  ACCRETE_TRY(const std::string before,
               text_of(cube, content, {header->begin, header->begin + cards * card_length}));
-  for (std::uint64_t i = 0; i < cards; ++i) {
-    const std::string_view card = std::string_view(text).substr(i * card_length, card_length);
-    if (!is_structural_card(card) || keyword_of(card) == "END") return {};
-    if (i >= first)
+  std::string after = before;
+  after.replace(begin - header->begin, written.size(), as_text(written));
+  for (std::size_t at = 0; at < before.size(); at += card_length) {
+    const std::string_view card = std::string_view(before).substr(at, card_length);
+    if (!is_mandatory_card(card)) return {};
+    if (!say_same(card, std::string_view(after).substr(at, card_length)))
       return fail(std::errc::operation_not_permitted,
                   std::string(keyword_of(card)) +
                       " says how the file is built, and is not written in place");
@@ -141,7 +145,8 @@ Result<TextChanges> compare_texts(const Cube& cube, const Content& content, std:
     while (first < last && !differs(first)) ++first;
     while (first < last && !differs(last - 1)) --last;
     if (first == last) return {};
-    ACCRETE_CHECK(check_header(cube, content, {range.begin + first, range.begin + last}));
+    ACCRETE_CHECK(
+        check_header(cube, content, range.begin + first, written.subspan(first, last - first)));
     // One by one: what is between them may be stale in a page that comes back.
     for (std::size_t i = first; i < last; ++i)
       if (differs(i)) changes.put(range.begin + i, written.subspan(i, 1));
