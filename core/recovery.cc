@@ -283,7 +283,8 @@ Status CubeOnDisk::recover() {
             : Journal::resume(directory_, facts_.cube, journal_generation, journal.scan, kept));
     if (journal_generation > generation) rotated_ = journal_start;
   }
-  ACCRETE_TRY(heap_, HeapFile::open(directory_, read_only_ ? heap_size : heap_used, !read_only_));
+  // As long as no mark covers it, a redo record refers to what lies behind the rows' texts.
+  ACCRETE_TRY(heap_, HeapFile::open(directory_, heap_size, !read_only_));
   durable_frames_ = now->frames.count();
   if (!read_only_ && (last_delta_ > durable_ || !clean)) {
     // What the records took out is about to be reclaimed: they and a mark have to be on disk
@@ -302,6 +303,7 @@ Status CubeOnDisk::recover() {
       read_only_ = true;
     }
   }
+  if (!read_only_) heap_->rewind(heap_used);
   std::vector<BrickFile::Range> used;
   for_all_boxes([&](const Box& box) { used.push_back({box.file_offset, box.byte_length()}); });
   ACCRETE_TRY(bricks_, BrickFile::open(directory_, std::move(used), !read_only_, !clean));
