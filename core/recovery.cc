@@ -312,7 +312,9 @@ Status CubeOnDisk::recover() {
   }
   if (!read_only_) heap_->rewind(heap_used);
   std::vector<BrickFile::Range> used;
-  for_all_boxes(*now, [&](const Box& box) { used.push_back({box.file_offset, box.byte_length()}); });
+  for_all_boxes(*now, [&](const Box& box) {
+    used.push_back({box.file_offset, box.byte_length()});
+  });
   ACCRETE_TRY(bricks_, BrickFile::open(directory_, std::move(used), !read_only_, !clean));
   growth_.emplace(*bricks_);
   if (!read_only_) growth_->restore(*now, !clean);

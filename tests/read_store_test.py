@@ -93,6 +93,9 @@ class ReadStore(unittest.TestCase):
             self.assertEqual(len(axis.coordinates()), len(held))
             self.assertEqual(set(axis.coordinates().tolist()), held)
             self.assertEqual(set(axis.indexes().tolist()), shown)
+        for patch in cube.patches.values():
+            for axis, first, n in zip(cube.axes, patch.origin, patch.extent):
+                self.assertTrue(np.isin(np.arange(first, first + n), axis.coordinates()).any())
         # Each slot is one frame's alone, so the frames' elements are all that such slots have.
         for state, frames in (("written", live), ("kept", removed)):
             self.assertEqual(sum(np.prod([len(w) for w in where]) for where in frames),
@@ -228,14 +231,14 @@ class ReadStore(unittest.TestCase):
         journal = store / "replaced" / "journal.000001"
         data = journal.read_bytes()
         uid, generation = struct.unpack_from("<QQ", data, 8)
-        body = read_store.Journal(data, uid, generation).records[-1][3]
+        body = read_store.Journal(data, uid, generation).records[-2][3]
         offset, length, _ = struct.unpack("<QQQ", body[-24:])
         self.assertEqual(length, 2 * 37 * 29 * 4)
         with open(store / "replaced" / "heap", "r+b") as heap:
             heap.seek(offset)
             heap.write(bytes(length))
         cube = read_store.open_cube(store, "replaced")
-        self.assertEqual((cube.lost_records, cube.stored_again), (1, 0))
+        self.assertEqual((cube.lost_records, cube.stored_again), (2, 0))
         journal.write_bytes(data[:data.rindex(body) - read_store.RECORD_HEADER])
         before = read_store.open_cube(store, "replaced")
         self.assertEqual(cube.array().tobytes(), before.array().tobytes())
@@ -259,6 +262,16 @@ class ReadStore(unittest.TestCase):
                  for name in read_store.cube_names(self.directory / "0" / "store")]
         self.assertGreater(sum(len(cube.patches) > 0 for cube in cubes), 10)
         self.assertGreater(sum(cube.definition.poked_ns > 0 for cube in cubes), 20)
+
+    def test_a_brick_file_that_is_too_short_is_damage(self):
+        store = self.copy_of(self.directory / "0" / "live", "replaced")
+        os.truncate(store / "replaced" / "bricks", 4096)
+        with self.assertRaisesRegex(read_store.Damaged, "shorter"):
+            read_store.open_cube(store, "replaced")
+        failed = subprocess.run([MAKE_STORE, store, store / "read"], capture_output=True, text=True,
+                                check=False)
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn("shorter", failed.stderr)
 
     def test_damage_before_a_mark_is_told(self):
         store = self.copy_of(self.directory / "0" / "store", "large")

@@ -539,8 +539,8 @@ class Maker {
     put(name, "e", random_npy(DType::i16, {5, 4}));
   }
 
-  // The last record is a replacement: of what frames gave and of what became data before, in part
-  // under a frame that hides it.
+  // At the end is a replacement: of what frames gave and of what became data before, in part under
+  // a frame that hides it and goes then.
   void make_replaced() {
     const std::string name = "replaced";
     const auto axes = [&] { return cube(name)->pin()->axes; };
@@ -561,6 +561,7 @@ class Maker {
     bricks_before_.assign(std::istreambuf_iterator<char>(bricks), {});
     replace_view(name,
                  must(View::make(axes(), {{2, {0, 2}}, {0, {3, 40}}, {1, {2, 31}}}, {0, 0, 0})));
+    must(cube(name)->remove_frame("0", "0"));
   }
 
   // A cube of frames of other types and scaled ones.
