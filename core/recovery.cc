@@ -80,6 +80,17 @@ bool lies_within(const Box& box, const Content& content) {
          box.byte_length() <= content.brick_bytes - box.file_offset;
 }
 
+void for_all_boxes(const Snapshot& snapshot, const std::function<void(const Box&)>& visit) {
+  snapshot.boxes.for_all(visit);
+  snapshot.patches.for_all(visit);
+}
+
+bool all_lie_within(const Snapshot& snapshot, const Content& content) {
+  bool all = true;
+  for_all_boxes(snapshot, [&](const Box& box) { all = all && lies_within(box, content); });
+  return all;
+}
+
 Error too_short() {
   return fail(std::errc::io_error, "the brick file is shorter than its boxes say");
 }
@@ -101,8 +112,10 @@ bool is_whole(const Snapshot& before, const Snapshot& after, const Delta& delta,
   return true;
 }
 
-// Replacing the elements of a view may have been cut short.
+// Replacing the elements of a view may have been cut short. No mark covers the record, so no space
+// of its boxes has been freed by later ones.
 Status store_again(const Snapshot& after, const Redo& redo, const Content& content) {
+  if (!all_lie_within(after, content)) return too_short();
   ACCRETE_CHECK(content.heap.verify(redo.elements));
   ACCRETE_TRY(const View view, redo.view());
   const std::size_t size = size_of(after.definition.coding.type);
@@ -258,13 +271,7 @@ Status CubeOnDisk::recover() {
     if (journal.scan.corrupt) trouble = "the journal is damaged before its last mark";
     cut = kept < journal.scan.records.size() || journal.scan.corrupt;
   }
-  bool all_within = true;
-  const auto for_all_boxes = [&now](const std::function<void(const Box&)>& visit) {
-    now->boxes.for_all(visit);
-    now->patches.for_all(visit);
-  };
-  for_all_boxes([&](const Box& box) { all_within = all_within && lies_within(box, content); });
-  if (!all_within) return too_short();
+  if (!all_lie_within(*now, content)) return too_short();
   const std::uint64_t heap_used = heap_end(*now);
   if (heap_used > heap_size) trouble = "the heap file is shorter than its rows say";
   if (!trouble.empty()) read_only_ = true;
@@ -283,7 +290,8 @@ Status CubeOnDisk::recover() {
             : Journal::resume(directory_, facts_.cube, journal_generation, journal.scan, kept));
     if (journal_generation > generation) rotated_ = journal_start;
   }
-  ACCRETE_TRY(heap_, HeapFile::open(directory_, read_only_ ? heap_size : heap_used, !read_only_));
+  // As long as no mark covers it, a redo record refers to what lies behind the rows' texts.
+  ACCRETE_TRY(heap_, HeapFile::open(directory_, heap_size, !read_only_));
   durable_frames_ = now->frames.count();
   if (!read_only_ && (last_delta_ > durable_ || !clean)) {
     // What the records took out is about to be reclaimed: they and a mark have to be on disk
@@ -302,8 +310,11 @@ Status CubeOnDisk::recover() {
       read_only_ = true;
     }
   }
+  if (!read_only_) heap_->rewind(heap_used);
   std::vector<BrickFile::Range> used;
-  for_all_boxes([&](const Box& box) { used.push_back({box.file_offset, box.byte_length()}); });
+  for_all_boxes(*now, [&](const Box& box) {
+    used.push_back({box.file_offset, box.byte_length()});
+  });
   ACCRETE_TRY(bricks_, BrickFile::open(directory_, std::move(used), !read_only_, !clean));
   growth_.emplace(*bricks_);
   if (!read_only_) growth_->restore(*now, !clean);

@@ -3,7 +3,7 @@
     read_store.py STORE CUBE OUT.npy     writes the whole cube, pad included
 
 Reads only; the store may be open elsewhere or have been cut off by a crash. Every checksum that the
-format has is checked, but for the digests of whole files (XXH3-128).
+format has is checked, but for the digests of whole files (XXH3-128) and of what was poked.
 """
 import dataclasses
 import math
@@ -18,7 +18,7 @@ from xxh3 import xxh3_64
 NOTE = b"accretefs store, version 1\n"
 DTYPES = (None, "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 JOURNAL_HEADER, RECORD_HEADER, MARK_BODY, CHECKPOINT_HEADER = 48, 24, 48, 128
-FRAME_ROW, BOX_ROW = 512, 256
+FRAME_ROW, BOX_ROW = 512, 264
 DELTA, MARK = 1, 2
 LIVE, REMOVED, GONE = 1, 2, 3
 INSERT, HIDE, SHOW, DROP, MOVE = 1, 2, 3, 4, 5
@@ -169,6 +169,7 @@ class Definition:
         self.sync_each_close = bool(flags & 4)
         self.coding = Coding.make(number, coding)
         self.pad = f.take(8)
+        self.poked_ns = f.get("q")
         self.letters, self.formats = f.text(), f.text()
         self.settings = {name: f.text() for name in (
             "dtype", "letters", "pad", "grow", "formats", "order", "header", "hdu")}
@@ -190,8 +191,8 @@ class Box:
             raise Damaged("a box of an impossible rank")
         self.origin, self.extent, self.brick = (
             f.get(layout)[:self.rank] for layout in ("8q", "8Q", "8Q"))
-        self.slot_layers, self.written, self.kept, self.spent, self.offset, self.pitch = (
-            f.get("6Q"))
+        (self.slot_layers, self.written, self.kept, self.spent, self.offset, self.pitch,
+         self.poked) = f.get("7Q")
         if 0 in self.extent + self.brick + (self.slot_layers,):
             raise Damaged("an empty box")
         if self.written & self.kept or (self.written | self.kept) & self.spent:
@@ -209,8 +210,9 @@ class Box:
         numbers = np.arange(self.extent[self.layer_axis]) // self.slot_layers
         return np.array([slots >> int(slot) & 1 for slot in numbers], bool)
 
-    def elements(self, bricks, coding):
-        """The box as an array indexed by axis 0, 1, …, in the coding at rest."""
+    def cells(self, bricks, coding):
+        """Its bricks, in the coding at rest: an array indexed by axis 0, 1, … of the grid, then of a
+        brick."""
         self.check_within(bricks)
         axes = [a for a in range(self.rank) if a != self.layer_axis]
         inner, stride = [0] * self.rank, coding.size
@@ -220,11 +222,27 @@ class Box:
         outer, stride = [0] * self.rank, self.pitch * self.brick[self.layer_axis]
         for a in axes + [self.layer_axis]:
             outer[a], stride = stride, stride * self.grid[a]
-        # All bricks at once: grid indexes, then indexes inside a brick.
-        grid = np.ndarray(self.grid + self.brick, coding.words, bricks, self.offset, outer + inner)
-        pairs = [i for a in range(self.rank) for i in (a, self.rank + a)]
-        whole = grid.transpose(pairs).reshape([g * b for g, b in zip(self.grid, self.brick)])
-        return whole[tuple(slice(e) for e in self.extent)]
+        return np.ndarray(self.grid + self.brick, coding.words, bricks, self.offset, outer + inner)
+
+    def places(self, indexes):
+        """Where in cells() the product of its indexes on each axis lies."""
+        product = np.ix_(*indexes)
+        return (tuple(i // b for i, b in zip(product, self.brick)) +
+                tuple(i % b for i, b in zip(product, self.brick)))
+
+    def elements(self, bricks, coding):
+        """The box as an array indexed by axis 0, 1, …, in the coding at rest."""
+        return self.cells(bricks, coding)[self.places([np.arange(e) for e in self.extent])]
+
+
+class Patch(Box):
+    """A box of one slot that holds what was written where no frame gave an element."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        masks = self.written, self.kept, self.spent
+        if self.slot_layers != self.extent[self.layer_axis] or masks != (1, 0, 0):
+            raise Damaged("a patch of more than one written slot")
 
 
 class FrameRow:
@@ -261,9 +279,35 @@ class FrameRow:
         self.header_offset, self.primary_bytes = f.get("QQ")
         f.take(8)
 
-    def elements(self):
-        """What the row says of its elements; they are looked at when it is news."""
-        return self.state, self.first_sum, self.sums, self.runs, self.first, self.extent
+    def is_news(self, old):
+        """Does it come with elements that `old`, its row before, did not have?"""
+        def elements(row):
+            return row.first_sum, row.sums, row.runs, row.first, row.extent
+        return self.state == LIVE and (old is None or old.state == GONE or
+                                       elements(old) != elements(self))
+
+
+class Redo:
+    """The new elements of a view, which may not have been stored yet."""
+
+    def __init__(self, f):
+        order = f.get(f"{f.get('B')}B")
+        self.order = order if isinstance(order, tuple) else (order,)
+        self.where = []
+        for _ in range(f.get("B")):
+            runs = [f.get("qQ") for _ in range(f.get("I"))]
+            self.where.append(concatenated(np.arange(first, first + n) for first, n in runs))
+        self.text = f.get("QQQ")
+
+    def words(self, text, coding):
+        """Its elements by [axis 0, 1, …], in the coding at rest; `text`: what it refers to."""
+        others = set(range(len(self.where))) - set(self.order)
+        axes = [*reversed(self.order), *others]
+        extents = [len(self.where[a]) for a in axes]
+        if (len(axes) != len(self.where) or any(len(self.where[a]) != 1 for a in others) or
+                len(text) != math.prod(extents) * coding.size):
+            raise Damaged("the elements of a replacement are not those of its view")
+        return np.frombuffer(text, coding.words).reshape(extents).transpose(np.argsort(axes))
 
 
 class Journal:
@@ -390,19 +434,21 @@ class Axis:
 
 
 class Cube:
-    """The state of a cube: definition, axes, boxes and frames by id."""
+    """The state of a cube: definition, axes, boxes, patches and frames by id."""
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
         self.heap = (self.directory / "heap").read_bytes()
         size = (self.directory / "bricks").stat().st_size
-        self.bricks = np.memmap(self.directory / "bricks", np.uint8, "r") if size else b""
+        # Private: what is stored again stays in memory.
+        self.bricks = np.memmap(self.directory / "bricks", np.uint8, "c") if size else b""
         generations = sorted(int(path.suffix[1:]) for path in self.directory.glob("checkpoint.*")
                              if path.suffix[1:].isdigit())
         if not generations:
             raise Damaged("there is no checkpoint")
         self.damage = None  # why an older checkpoint had to serve
         self.lost_records = 0  # records behind the last mark that were not whole
+        self.stored_again = 0  # replacements that no mark vouches for
         while True:
             try:
                 self.load_checkpoint(generations[-1])
@@ -425,7 +471,7 @@ class Cube:
         if struct.unpack("<Q", data[-8:])[0] != xxh3_64(data[:-8]):
             raise Damaged("the checkpoint's checksum does not match")
         (self.uid, stored_generation, self.created_ns, self.generation, self.sequence, self.chain,
-         definition, runs, boxes, frames) = struct.unpack_from("<QQqQQQQQQQ", data, 8)
+         definition, runs, boxes, frames, patches) = struct.unpack_from("<QQq8Q", data, 8)
         if stored_generation != generation:
             raise Damaged("the checkpoint is of another generation")
         f = Fields(data[CHECKPOINT_HEADER:-8])
@@ -439,6 +485,7 @@ class Cube:
                 pieces[axis].append((first, length, flags == DORMANT_RUN))
         self.axes = [Axis(each) for each in pieces]
         self.boxes = {box.id: box for box in (Box(f.take(BOX_ROW)) for _ in range(boxes))}
+        self.patches = {box.id: box for box in (Patch(f.take(BOX_ROW)) for _ in range(patches))}
         self.frames = {row.id: row for row in (FrameRow(f.take(FRAME_ROW)) for _ in range(frames))}
         if not f.at_end() or list(self.frames) != list(range(1, frames + 1)):
             raise Damaged("the checkpoint's tables do not fill it")
@@ -464,18 +511,19 @@ class Cube:
                 self.sequence, self.chain = number, chain
             generation += 1
             path = self.directory / f"journal.{generation:06}"
-        for box in self.boxes.values():
+        for box in [*self.boxes.values(), *self.patches.values()]:
             box.check_within(self.bricks)
 
     def apply(self, body, marked):
         """Applies a delta; False, and no change, when it is unmarked and its data are not there."""
         f = Fields(body)
-        before = (self.definition, self.axes, self.boxes, self.frames)
+        before = (self.definition, self.axes, self.boxes, self.patches, self.frames)
         if f.get("B"):
             self.definition = Definition(f)
         self.axes = (list(self.axes) if self.rank() == len(self.axes)
                      else [Axis() for _ in range(self.rank())])
-        self.boxes, self.frames = dict(self.boxes), dict(self.frames)
+        self.boxes, self.patches, self.frames = (
+            dict(each) for each in (self.boxes, self.patches, self.frames))
         for _ in range(f.get("I")):
             kind, axis, at, first, length = f.get("BBQqQ")
             self.check_axis(axis)
@@ -486,29 +534,32 @@ class Cube:
             pieces = [f.get("BqQ") for _ in range(count)]
             self.axes[axis] = self.axes[axis].arranged(
                 [(first, length, bool(dormant)) for dormant, first, length in pieces])
-        boxes = [Box(f.take(BOX_ROW)) for _ in range(f.get("I"))]
-        for _ in range(f.get("I")):
-            self.boxes.pop(f.get("Q"), None)
-        for box in boxes:
-            self.boxes[box.id] = box
+        new_boxes = []
+        for kind, boxes in ((Box, self.boxes), (Patch, self.patches)):
+            rows = [kind(f.take(BOX_ROW)) for _ in range(f.get("I"))]
+            for _ in range(f.get("I")):
+                boxes.pop(f.get("Q"), None)
+            boxes.update((box.id, box) for box in rows)
+            new_boxes += rows
         rows = [FrameRow(f.take(FRAME_ROW)) for _ in range(f.get("I"))]
         for row in rows:
             if row.id > len(self.frames) + 1:
                 raise Damaged("a frame out of order")
             self.frames[row.id] = row
+        redo = Redo(f) if f.get("B") else None
         if not f.at_end():
             raise Damaged("a record is longer than its delta")
         if not marked:
             try:
-                for box in boxes:
+                for box in new_boxes:
                     box.check_within(self.bricks)
                 for row in rows:
                     if row.state != GONE:
-                        old = before[-1].get(row.id)
-                        is_news = old is None or old.elements() != row.elements()
-                        self.check_frame(row, row.state == LIVE and is_news)
+                        self.check_frame(row, row.is_news(before[-1].get(row.id)))
+                if redo:
+                    self.store_again(redo)
             except Damaged:
-                self.definition, self.axes, self.boxes, self.frames = before
+                self.definition, self.axes, self.boxes, self.patches, self.frames = before
                 return False
         self.generation += 1
         return True
@@ -531,39 +582,55 @@ class Cube:
             raise Damaged("the heap is damaged")
         return text
 
-    def gather(self, where, state="written"):
-        """The elements at a product of coordinates as words, by [axis 0, 1, …], and a mask: which
-        lie in slots of that state; the others are pad."""
-        d = self.definition
-        out = np.full([len(w) for w in where], d.pad_word())
-        held = np.zeros(out.shape, np.uint8)
-        for box in self.boxes.values():
+    def pieces(self, boxes, where, state):
+        """Of a product of coordinates, what lies in slots of that state: pairs of places in the
+        product and in the cells of a box."""
+        for box in boxes.values():
             inside = [np.nonzero((w >= low) & (w < low + n))[0]
                       for w, low, n in zip(where, box.origin, box.extent)]
-            if any(len(i) == 0 for i in inside):
-                continue
-            layer = where[box.layer_axis][inside[box.layer_axis]] - box.origin[box.layer_axis]
-            in_state = box.layers(getattr(box, state))[layer]
-            if not in_state.any():
-                continue
-            inside[box.layer_axis] = inside[box.layer_axis][in_state]
-            places = [w[i] - low for w, i, low in zip(where, inside, box.origin)]
-            elements = box.elements(self.bricks, d.coding)
-            out[np.ix_(*inside)] = d.coding.decode(elements[np.ix_(*places)])
-            held[np.ix_(*inside)] = 1
+            layers = where[box.layer_axis][inside[box.layer_axis]] - box.origin[box.layer_axis]
+            inside[box.layer_axis] = inside[box.layer_axis][box.layers(getattr(box, state))[layers]]
+            if all(len(i) for i in inside):
+                indexes = [w[i] - low for w, i, low in zip(where, inside, box.origin)]
+                yield np.ix_(*inside), box.cells(self.bricks, self.definition.coding), \
+                    box.places(indexes)
+
+    def gather(self, where, *sources):
+        """The elements at a product of coordinates as words, by [axis 0, 1, …], and a mask: which
+        lie in slots of the sources, pairs of boxes and a state; the others are pad. A source hides
+        those before it."""
+        out = np.full([len(w) for w in where], self.definition.pad_word())
+        held = np.zeros(out.shape, np.uint8)
+        for boxes, state in sources:
+            for inside, cells, places in self.pieces(boxes, where, state):
+                out[inside] = self.definition.coding.decode(cells[places])
+                held[inside] = 1
         return out, held
+
+    def store_again(self, redo):
+        """Puts what a replacement that no mark vouches for brings where its view has data."""
+        words = redo.words(self.heap_text(redo.text), self.definition.coding)
+        if len(redo.where) != self.rank():
+            raise Damaged("a replacement of another rank")
+        held = np.zeros(words.shape, bool)
+        for boxes in (self.boxes, self.patches):  # what a box hides of a patch stays as it is
+            for inside, cells, places in self.pieces(boxes, redo.where, "written"):
+                cells[places] = np.where(held[inside], cells[places], words[inside])
+                held[inside] = True
+        self.stored_again += 1
 
     def whole(self):
         if not self.definition.defined:
             raise Damaged("the cube is still undefined")
-        return self.gather([axis.indexes() for axis in self.axes])
+        return self.gather([axis.indexes() for axis in self.axes],
+                           (self.patches, "written"), (self.boxes, "written"))
 
     def array(self):
         """The whole cube in numpy's order (axis 0 of the cube is the last index)."""
         return self.whole()[0].transpose().copy().view("<" + self.definition.coding.type)
 
     def mask(self):
-        """1 where a live frame gave the element, else 0."""
+        """1 where a live frame gave the element or it was written in place, else 0."""
         return self.whole()[1].transpose().copy()
 
     def frame_coordinates(self, row):
@@ -579,11 +646,18 @@ class Cube:
 
     def frame_words(self, row):
         """The elements of a live or removed frame in the order of its file."""
-        where = self.frame_coordinates(row)
-        words, held = self.gather(where, {LIVE: "written", REMOVED: "kept"}[row.state])
+        words, held = self.of_frame(row, {LIVE: "written", REMOVED: "kept"}[row.state])
         if not held.all():
             raise Damaged("a frame lacks elements")
-        return words.ravel(order="C" if row.fortran_order else "F")
+        return words
+
+    def frame_poked(self, row):
+        """Which of these lie in poked slots, as booleans."""
+        return self.of_frame(row, "poked")[1].astype(bool)
+
+    def of_frame(self, row, state):
+        return [each.ravel(order="C" if row.fortran_order else "F")
+                for each in self.gather(self.frame_coordinates(row), (self.boxes, state))]
 
     def check_frame(self, row, with_elements=True):
         """All that the row of a live or removed frame refers to."""
@@ -601,12 +675,16 @@ class Cube:
         if not with_elements:
             return
         stream = self.definition.coding.encode(self.frame_words(row)).tobytes()
-        sums = struct.pack(f"<{-(-len(stream) // SUM_CHUNK)}Q", *(
-            xxh3_64(stream[at:at + SUM_CHUNK]) for at in range(0, len(stream), SUM_CHUNK)))
-        single = len(sums) == 8
-        if (self.heap_text(row.sums) != (b"" if single else sums) or
-                row.first_sum != (struct.unpack("<Q", sums)[0] if single else xxh3_64(sums))):
-            raise Damaged("a frame's elements are not those of its checksums")
+        chunks = [stream[at:at + SUM_CHUNK] for at in range(0, len(stream), SUM_CHUNK)]
+        sums = self.heap_text(row.sums) or struct.pack("<Q", row.first_sum)
+        if (len(sums) != 8 * len(chunks) or (len(chunks) > 1) != bool(row.sums[1]) or
+                row.sums[1] and row.first_sum != xxh3_64(sums)):
+            raise Damaged("a frame's checksums are not those of its chunks")
+        poked = self.frame_poked(row)
+        step = SUM_CHUNK // self.definition.coding.size
+        for i, (chunk, stored) in enumerate(zip(chunks, struct.unpack(f"<{len(chunks)}Q", sums))):
+            if not poked[i * step:(i + 1) * step].any() and xxh3_64(chunk) != stored:
+                raise Damaged("a frame's elements are not those of its checksums")
 
     def frames_in(self, state):
         """{name: row}, names as bytes."""

@@ -61,7 +61,7 @@ class ReadStore(unittest.TestCase):
         self.check_states(cube)
 
     def check_values(self, cube, row):
-        """The frame's elements in the cube are what its file's elements stand for."""
+        """The frame's elements in the cube, but poked ones, are what its file's stand for."""
         file, header = cube.frame_file(row), cube.frame_headers(row)[0]
         begin = file.index(header) + len(header) if header else row.data_offset
         data = file[begin:begin + row.data_bytes]
@@ -76,6 +76,8 @@ class ReadStore(unittest.TestCase):
             else:
                 self.assertTrue(np.isnan(values[blank]).all())
         have = cube.frame_words(row).view(type)
+        came = ~cube.frame_poked(row)
+        have, want = have[came], want[came]
         nans = np.isnan(want)
         self.assertTrue(np.isnan(have[nans]).all())
         self.assertEqual(have[~nans].tobytes(), want[~nans].tobytes())
@@ -91,6 +93,9 @@ class ReadStore(unittest.TestCase):
             self.assertEqual(len(axis.coordinates()), len(held))
             self.assertEqual(set(axis.coordinates().tolist()), held)
             self.assertEqual(set(axis.indexes().tolist()), shown)
+        for patch in cube.patches.values():
+            for axis, first, n in zip(cube.axes, patch.origin, patch.extent):
+                self.assertTrue(np.isin(np.arange(first, first + n), axis.coordinates()).any())
         # Each slot is one frame's alone, so the frames' elements are all that such slots have.
         for state, frames in (("written", live), ("kept", removed)):
             self.assertEqual(sum(np.prod([len(w) for w in where]) for where in frames),
@@ -101,7 +106,7 @@ class ReadStore(unittest.TestCase):
     def check_zeros(self, cube):
         """What the next frames may get, after an end in order."""
         unused = np.ones(len(cube.bricks), bool)
-        for box in cube.boxes.values():
+        for box in [*cube.boxes.values(), *cube.patches.values()]:
             unused[box.offset:box.end] = False
             free = box.layers(~(box.written | box.kept | box.spent))
             layers = np.moveaxis(box.elements(cube.bricks, cube.definition.coding),
@@ -121,6 +126,8 @@ class ReadStore(unittest.TestCase):
                 self.assertEqual((store / name / "clean").exists(), store.name == "store")
                 if store.name == "store":
                     self.check_zeros(cube)
+        replaced = read_store.open_cube(store, "replaced")
+        self.assertEqual(replaced.stored_again, int(store.name == "live"))
         empty = read_store.open_cube(store, "empty")
         self.assertFalse(empty.definition.defined)
         self.assertEqual(empty.definition.letters, b"xyf")
@@ -218,6 +225,53 @@ class ReadStore(unittest.TestCase):
         cube = read_store.open_cube(store, "kept")
         self.assertEqual(cube.lost_records, 2)
         self.assertEqual(cube.array().tobytes(), want[:1].tobytes())
+
+    def test_a_replacement_whose_elements_did_not_reach_the_disk_is_none(self):
+        store = self.copy_of(self.directory / "0" / "live", "replaced")
+        journal = store / "replaced" / "journal.000001"
+        data = journal.read_bytes()
+        uid, generation = struct.unpack_from("<QQ", data, 8)
+        body = read_store.Journal(data, uid, generation).records[-2][3]
+        offset, length, _ = struct.unpack("<QQQ", body[-24:])
+        self.assertEqual(length, 2 * 37 * 29 * 4)
+        with open(store / "replaced" / "heap", "r+b") as heap:
+            heap.seek(offset)
+            heap.write(bytes(length))
+        cube = read_store.open_cube(store, "replaced")
+        self.assertEqual((cube.lost_records, cube.stored_again), (2, 0))
+        journal.write_bytes(data[:data.rindex(body) - read_store.RECORD_HEADER])
+        before = read_store.open_cube(store, "replaced")
+        self.assertEqual(cube.array().tobytes(), before.array().tobytes())
+
+    def test_what_stores_hold_of_pokes(self):
+        """So that the other tests look at all that there can be."""
+        cube = read_store.open_cube(self.directory / "0" / "store", "poked")
+        row = cube.frames_in(read_store.REMOVED)[b"d"]
+        self.assertTrue(cube.frame_poked(row).any())
+        def meets(patch, box):
+            return all(max(o, p) < min(o + n, p + m) for o, n, p, m in zip(
+                box.origin, box.extent, patch.origin, patch.extent))
+        for state in ("written", "kept"):
+            self.assertTrue(any(meets(patch, box) for patch in cube.patches.values()
+                                for box in cube.boxes.values() if getattr(box, state)))
+        many = read_store.open_cube(self.directory / "0" / "store", "many")
+        many.load_checkpoint(2)
+        self.assertTrue(many.patches)
+        self.assertTrue(any(box.poked for box in many.boxes.values()))
+        cubes = [read_store.open_cube(self.directory / "0" / "store", name)
+                 for name in read_store.cube_names(self.directory / "0" / "store")]
+        self.assertGreater(sum(len(cube.patches) > 0 for cube in cubes), 10)
+        self.assertGreater(sum(cube.definition.poked_ns > 0 for cube in cubes), 20)
+
+    def test_a_brick_file_that_is_too_short_is_damage(self):
+        store = self.copy_of(self.directory / "0" / "live", "replaced")
+        os.truncate(store / "replaced" / "bricks", 4096)
+        with self.assertRaisesRegex(read_store.Damaged, "shorter"):
+            read_store.open_cube(store, "replaced")
+        failed = subprocess.run([MAKE_STORE, store, store / "read"], capture_output=True, text=True,
+                                check=False)
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn("shorter", failed.stderr)
 
     def test_damage_before_a_mark_is_told(self):
         store = self.copy_of(self.directory / "0" / "store", "large")

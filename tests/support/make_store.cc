@@ -3,16 +3,18 @@
 //   make_store STORE EXPECTED SEED [LIVE_COPY]
 //   make_store STORE READ
 //
-// In EXPECTED/CUBE, for each cube that is defined: cube.npy, the whole cube; mask.npy, 1 where a
-// frame gave the element; frames/FRAME and removed/FRAME, each frame's file: as it came in or,
-// where meta/residue drops some of that, as it is to be.
-// LIVE_COPY is a copy of the store taken before it was closed, some of its records not yet synced.
-// READ gets what core finds in a store that is there, in the form of EXPECTED.
+// In EXPECTED/CUBE, for each cube that is defined: cube.npy, the whole cube; mask.npy, 1 where
+// there is data; frames/FRAME and removed/FRAME, each frame's file: as it came in or, where
+// meta/residue drops some of that, as it is to be; with its elements as they are where they may
+// have been poked. LIVE_COPY is a copy of the store taken before it was closed, some of its records
+// not yet synced, and the elements of the last replacement not yet stored. READ gets what core
+// finds in a store that is there, in the form of EXPECTED.
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iostream>
 #include <map>
+#include <numeric>
 
 #include "core/convert.h"
 #include "core/fits_card.h"
@@ -142,7 +144,7 @@ void write_arrays(Store& store, const fs::path& target,
     if (!mask.empty()) {  // a cube without indexes has no views
       const View whole = must(View::whole(pinned->axes));
       elements = testing::read_all(*c, whole);
-      gather_mask(whole, pinned->boxes, {0, mask.size()}, mask.data());
+      c->read_mask(pinned, whole, {0, mask.size()}, mask.data());
     }
     const DType type = pinned->definition.coding.type;
     write_file(directory / "cube.npy", testing::frame_file(FormatId::npy, type, shape, elements));
@@ -154,6 +156,40 @@ void write_arrays(Store& store, const fs::path& target,
       write_file(directory / state / c->frame_name(row), file_of(*c, row));
     }
   }
+}
+
+// Overwrites some elements.
+class Overwrite final : public ElementEdit {
+ public:
+  // `chosen`: 1 for each element that is overwritten.
+  Overwrite(std::vector<std::byte> elements, std::vector<std::uint8_t> chosen)
+      : elements_(std::move(elements)),
+        chosen_(std::move(chosen)),
+        size_(elements_.size() / chosen_.size()) {}
+
+  Status apply(std::byte* now) override {
+    for (std::size_t i = 0; i < chosen_.size(); ++i)
+      if (chosen_[i] != 0) std::memcpy(now + i * size_, elements_.data() + i * size_, size_);
+    return {};
+  }
+  bool leaves(std::uint64_t i, const std::byte* element) const override {
+    return std::memcmp(element, elements_.data() + i * size_, size_) == 0;
+  }
+
+ private:
+  const std::vector<std::byte> elements_;
+  const std::vector<std::uint8_t> chosen_;
+  const std::size_t size_;
+};
+
+// Whether elements of the frame may be others than those that came.
+bool is_poked(const Cube& cube, const FrameRow& row) {
+  bool poked = false;
+  for_boxes_of(cube.pin()->boxes, row, must(cube.frame_runs(row)),
+               [&](const Box& box, std::uint64_t first, std::uint64_t slots) {
+                 poked = poked || (box.poked & slot_bits(first, slots)) != 0;
+               });
+  return poked;
 }
 
 class Maker {
@@ -173,25 +209,34 @@ class Maker {
     make_again();
     make_hidden();
     make_kept();
+    make_poked();
     must(cube("empty")->set_property("axes", "x y f"));
     must(cube("empty")->set_property("pad", "7"));
     must(cube("empty")->set_property("convert", "nearest"));
     must(cube("empty")->set_property("residue", "drop"));
     must(cube("empty")->set_property("hdu", "sci,2"));
+    make_replaced();
   }
   void copy_open_store(const fs::path& target) const {
     fs::copy(path_, target, fs::copy_options::recursive);
+    write_file(target / "replaced" / "bricks", bricks_before_);
   }
   void close() { store_.reset(); }
 
   void write_expected() const {
     write_arrays(*store_, expected_, [&](const Cube& c, const FrameRow& row) {
+      if (row.original.length == 0 && is_poked(c, row)) return testing::file_of(c, row);
       return files_.at(c.name()).at(row.id);
     });
   }
 
  private:
-  void open() { store_ = must(Store::open(path_.string(), {})); }
+  // Nothing is synced unless it is asked for.
+  void open() {
+    StoreOptions options;
+    options.sync_interval = std::chrono::hours(24);
+    store_ = must(Store::open(path_.string(), options));
+  }
   void reopen() {
     store_.reset();
     open();
@@ -275,9 +320,59 @@ class Maker {
     return "n" + std::to_string(below(1000)) + "-" + std::to_string(++names_);
   }
 
+  // Some indexes of some axes, in any order; nothing where there is no element. At most `most`.
+  std::optional<View> random_view(const Pinned& now, std::uint64_t most) {
+    const std::size_t rank = now->axes.size();
+    std::vector<std::size_t> order(rank);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), random_);
+    PerAxis<ViewAxis> spanned;
+    Shape fixed;
+    for (const std::uint64_t extent : now->shape()) {
+      if (extent == 0) return std::nullopt;
+      fixed.push_back(below(extent));
+    }
+    if (rank == 0) return std::nullopt;
+    for (std::size_t d = 0, n = 1 + below(rank); d < n; ++d) {
+      const std::uint64_t extent = now->axes[order[d]].extent();
+      const std::uint64_t begin = below(extent);
+      const std::uint64_t length = 1 + below(std::min(extent - begin, most));
+      spanned.push_back({order[d], {begin, begin + length}});
+      most /= length;
+    }
+    return must(View::make(now->axes, spanned, fixed));
+  }
+
+  // Elements [range) of a view get other values, one in `step` of them; pad becomes data.
+  void poke(const std::string& name, const View& view, Interval range, std::uint64_t step) {
+    const Pinned now = cube(name)->pin();
+    std::vector<std::uint8_t> chosen(range.length());
+    for (std::uint8_t& each : chosen) each = below(step) == 0 ? 1 : 0;
+    Overwrite edit(testing::random_elements(random_, now->definition.coding.type, range.length()),
+                   chosen);
+    (void)must(cube(name)->poke(now, view, range, edit, PokeOrigin::write));
+  }
+  void poke_some(const std::string& name) {
+    const auto view = random_view(cube(name)->pin(), 64);
+    if (!view) return;
+    const std::uint64_t begin = below(view->element_count());
+    poke(name, *view, {begin, begin + 1 + below(view->element_count() - begin)}, 1 + below(3));
+  }
+  void replace_view(const std::string& name, const View& view) {
+    const Pinned now = cube(name)->pin();
+    const PosixFile file = must(cube(name)->temporary_file());
+    const auto elements =
+        testing::random_elements(random_, now->definition.coding.type, view.element_count());
+    must(file.write(0, elements));
+    (void)must(cube(name)->replace(now, view, file));
+  }
+  void replace_some(const std::string& name) {
+    if (const auto view = random_view(cube(name)->pin(), 64)) replace_view(name, *view);
+  }
+
   // Frames of several extents through all doors; some of them rewritten after their commit, taken
-  // out, brought back, renamed, replaced or gone for good. Some cubes are sorted by name, from the
-  // beginning or later.
+  // out, brought back, renamed, replaced or gone for good. Elements are poked, frames' and pad.
+  // Some cubes are sorted by name, from the beginning or later.
   void make_random(DType type, std::size_t rank) {
     const std::string name = "r" + std::to_string(rank) + "-" + std::string(name_of(type));
     const std::string letters = std::string("xyztsuvw").substr(0, rank);
@@ -288,6 +383,8 @@ class Maker {
     for (std::size_t a = 0; a < rank; ++a)
       base.push_back(1 + below(rank == 1 ? 300 : rank == 2 ? 20 : rank <= 4 ? 5 : 2));
     for (int f = 0; f < 32; ++f) {
+      if (f > 0 && below(3) == 0) poke_some(name);
+      if (f > 0 && below(8) == 0) replace_some(name);
       if (below(4) == 0) must(cube(name)->set_property("grow", letters.substr(below(rank), 1)));
       if (below(8) == 0) must(store_->sync());
       if (below(12) == 0) reopen();
@@ -379,9 +476,11 @@ class Maker {
     const Shape plane{4, 3};
     for (unsigned f = 0; f < 470; ++f) {
       if (f == 450) reopen();
+      if (f % 20 == 11 && f < 450) poke_some("many");
       IngestRequest request;
       if (f / 50 % 3 == 1) request.side = Side::prepend;
-      put("many", std::to_string(f), random_npy(DType::u16, plane), request);
+      // One is larger, so that the others have pad beside them.
+      put("many", std::to_string(f), random_npy(DType::u16, f == 3 ? Shape{5, 4} : plane), request);
       if (f >= 449) continue;
       if (f % 8 == 0) take_out("many");
       if (f % 16 == 5) bring_back("many");
@@ -413,6 +512,56 @@ class Maker {
     zeros[7] = std::byte{0x80};
     put("kept", "b", testing::frame_file(FormatId::npy, DType::f64, {5, 4}, zeros));
     put("kept", "c", random_npy(DType::i16, {5, 4}));
+  }
+
+  // Pad that became data where frames had been: one came back and hides it, one came back and went
+  // again. A frame was poked and taken out. Beside them one holds all indexes.
+  void make_poked() {
+    const std::string name = "poked";
+    for (const char* frame : {"a", "b", "c", "d"})
+      put(name, frame,
+          random_npy(DType::i16, frame == std::string("c") ? Shape{3, 6} : Shape{5, 4}));
+    IngestRequest beside;
+    beside.axis = 0;
+    put(name, "beside", random_npy(DType::i16, {1, 6, 4}), beside);
+    const auto plane = [&](std::uint64_t z) {
+      return must(View::make(cube(name)->pin()->axes, {{1, {1, 4}}, {0, {0, 4}}}, {0, 0, z}));
+    };
+    poke(name, plane(3), {3, 7}, 1);
+    must(cube(name)->remove_frame("d", "d"));
+    for (const char* frame : {"b", "c"}) {
+      must(cube(name)->remove_frame(frame, frame));
+      poke(name, plane(frame == std::string("b") ? 1 : 2), {0, 12}, 1);
+      must(cube(name)->restore_frame(frame, frame));
+    }
+    must(cube(name)->remove_frame("c", "c"));
+    poke(name, plane(0), {2, 9}, 1);
+    put(name, "e", random_npy(DType::i16, {5, 4}));
+  }
+
+  // At the end is a replacement: of what frames gave and of what became data before, in part under
+  // a frame that hides it and goes then.
+  void make_replaced() {
+    const std::string name = "replaced";
+    const auto axes = [&] { return cube(name)->pin()->axes; };
+    for (unsigned f = 0; f < 3; ++f) {
+      const Shape plane = f == 1 ? Shape{30, 20} : Shape{40, 30};
+      put(name, std::to_string(f),
+          testing::frame_file(FormatId::fits, DType::f32, plane,
+                              testing::random_elements(random_, DType::f32, count_of(plane))));
+    }
+    IngestRequest beside;
+    beside.axis = 1;
+    put(name, "beside", random_npy(DType::f32, {40, 2, 3}), beside);
+    must(cube(name)->remove_frame("0", "0"));
+    replace_view(name, must(View::whole(axes())));
+    must(cube(name)->restore_frame("0", "0"));
+    poke(name, must(View::whole(axes())), {0, 100}, 2);
+    std::ifstream bricks(path_ / name / "bricks", std::ios::binary);
+    bricks_before_.assign(std::istreambuf_iterator<char>(bricks), {});
+    replace_view(name,
+                 must(View::make(axes(), {{2, {0, 2}}, {0, {3, 40}}, {1, {2, 31}}}, {0, 0, 0})));
+    must(cube(name)->remove_frame("0", "0"));
   }
 
   // A cube of frames of other types and scaled ones.
@@ -606,6 +755,8 @@ class Maker {
     for (int f = 0; f < 32; ++f) {
       if (below(8) == 0) must(store_->sync());
       if (below(12) == 0) reopen();
+      if (f > 2 && below(4) == 0) poke_some(name);
+      if (f > 2 && below(12) == 0) replace_some(name);
       switch (f < 2 ? 9 : below(10)) {
         case 0:
           take_out(name);
@@ -634,6 +785,7 @@ class Maker {
   std::mt19937_64 random_;
   std::unique_ptr<Store> store_;
   std::map<std::string, std::map<FrameId, std::string>> files_;
+  std::string bricks_before_;  // of "replaced"
   unsigned names_ = 0;
 };
 
