@@ -18,7 +18,7 @@ from xxh3 import xxh3_64
 NOTE = b"accretefs store, version 1\n"
 DTYPES = (None, "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 JOURNAL_HEADER, RECORD_HEADER, MARK_BODY, CHECKPOINT_HEADER = 48, 24, 48, 128
-FRAME_ROW, BOX_ROW = 512, 264
+FRAME_ROW, BOX_ROW = 528, 264
 DELTA, MARK = 1, 2
 LIVE, REMOVED, GONE = 1, 2, 3
 INSERT, HIDE, SHOW, DROP, MOVE = 1, 2, 3, 4, 5
@@ -256,6 +256,7 @@ class FrameRow:
             raise Damaged("a frame's row")
         self.coding = Coding.make(number, flags)
         self.fortran_order = bool(flags & 4)
+        self.packed = bool(flags & 8)
         self.name = f.get("QQQ")
         self.name_hash = f.get("Q")
         self.prefix, self.suffix, self.runs, self.sums = (f.get("QQQ") for _ in range(4))
@@ -277,7 +278,7 @@ class FrameRow:
             self.scaling = Scaling(Coding.make(physical, 0).type, scale, zero,
                                    blank if has_blank else None)
         self.header_offset, self.primary_bytes = f.get("QQ")
-        f.take(8)
+        self.cards = f.get("QQQ")
 
     def is_news(self, old):
         """Does it come with elements that `old`, its row before, did not have?"""
@@ -663,7 +664,7 @@ class Cube:
         """All that the row of a live or removed frame refers to."""
         if xxh3_64(self.heap_text(row.name)) != row.name_hash:
             raise Damaged("a frame's name is not that of its hash")
-        for ref in (row.prefix, row.suffix, row.original):
+        for ref in (row.prefix, row.suffix, row.original, row.cards):
             self.heap_text(ref)
         if (row.data_offset != row.prefix[1] or
                 row.data_bytes != math.prod(row.extent) * row.coding.size or
