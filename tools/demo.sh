@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/install-packages.sh
 cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
-cmake --build build --parallel "$(nproc)" --target accretefs accretefs-unpack accrete-simulate
+cmake --build build --parallel "$(nproc)" \
+  --target accretefs accretefs-unpack accrete-simulate accrete-sigclip
 export PATH=$PWD/build:/usr/bin:$PATH  # accretefs; and Debian's own python3, which has astropy
 
 if [ $# -gt 0 ]; then
@@ -92,6 +93,16 @@ try "python3 -c \"from astropy.io import fits; h=fits.getheader('MNT/parkes/slic
 try 'gzip -c frames/frame-000007.fits >seven.fits.gz; cp seven.fits.gz MNT/m42/append/; cmp seven.fits.gz MNT/m42/frames/seven.fits.gz && echo same'
 try 'cmp MNT/m42/slices/xy/z7.npy MNT/m42/slices/xy/z200.npy && echo "the same plane"; rm MNT/m42/frames/seven.fits.gz'
 try 'cp $real/io/fits/tests/data/table.fits MNT/stis/append/ || cat MNT/stis/last-error'
+
+echo
+echo "# Poke the median in for each outlier: every view shows it at once, no frame is copied again"
+try "accrete-sigclip MNT/m42 >changes.txt; sed -n '1,3p;\$p' changes.txt"
+try 'for i in 1 2; do cmp -s frames/frame-00000$i.fits MNT/m42/frames/frame-00000$i.fits || echo "frame $i is repaired"; done'
+try "python3 -c \"import numpy as np; row=np.load('MNT/m42/slices/zx/y000005.npy',mmap_mode='r+'); row[100:110,17]=0\""
+try "python3 -c \"from astropy.io import fits; print(fits.getdata('MNT/m42/slices/xy/z000017.fits')[5,98:104])\""
+try 'cp frames/frame-000017.fits MNT/m42/slices/xy/z000017.fits; cmp frames/frame-000017.fits MNT/m42/frames/frame-000017.fits && echo "as it came"'
+try "python3 -c \"from astropy.io import fits; fits.setval('MNT/m42/slices/xy/z000017.fits','OBSERVER',value='Bee'); print(fits.getval('MNT/m42/frames/frame-000017.fits','OBSERVER'))\""
+try 'cp MNT/m42/cube.fits m42.fits'
 
 echo
 echo "# Unmount, mount again: all still there"
