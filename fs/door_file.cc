@@ -36,9 +36,10 @@ bool is_temporary_name(std::string_view name) {
                      [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; });
 }
 
-DoorFile::DoorFile(std::shared_ptr<Ingest> ingest, std::string name, std::uint32_t mode,
-                   std::uint32_t uid, std::uint32_t gid)
+DoorFile::DoorFile(std::shared_ptr<Ingest> ingest, bool can_be_mapped, std::string name,
+                   std::uint32_t mode, std::uint32_t uid, std::uint32_t gid)
     : ingest_(std::move(ingest)),
+      can_be_mapped_(can_be_mapped),
       name_(std::move(name)),
       mode_(mode),
       uid_(uid),
@@ -57,8 +58,8 @@ Result<std::shared_ptr<DoorFile>> DoorFile::begin(CubeState& state, const Door& 
   request.uid = uid;
   request.gid = gid;
   ACCRETE_TRY(std::shared_ptr<Ingest> ingest, state.cube().begin_ingest(std::move(request)));
-  return std::shared_ptr<DoorFile>(
-      new DoorFile(std::move(ingest), std::string(name), mode & 07777, uid, gid));
+  return std::shared_ptr<DoorFile>(new DoorFile(std::move(ingest), state.tree().maps_for_writing(),
+                                                std::string(name), mode & 07777, uid, gid));
 }
 
 Status DoorFile::alive() const {
@@ -76,6 +77,7 @@ Status DoorFile::write(std::uint64_t offset, std::span<const std::byte> bytes, b
     MutexLock lock(attributes_mutex_);
     mtime_ns_ = wall_clock_ns();
   }
+  bytes_written_ += bytes.size();
   return append ? ingest_->append(bytes) : ingest_->write(offset, bytes);
 }
 
@@ -101,6 +103,12 @@ bool DoorFile::awaits_more() const {
 }
 
 DoorFile::Outcome DoorFile::commit() {
+  // So numpy makes a file that it then maps. Where that fails it is no frame of zeros.
+  if (!can_be_mapped_ && bytes_written_ == 1 && ingest_->size() > 1) {
+    answer_ = fail(std::errc::invalid_argument,
+                   "only one byte was written, and files here cannot be mapped for writing");
+    return {*answer_, std::nullopt, false};
+  }
   const bool was_committed = ingest_->committed().has_value();
   const Result<FrameId> id = ingest_->commit();
   if (!id.ok()) {

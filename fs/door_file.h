@@ -14,6 +14,7 @@
 // Python's stays while it is empty.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -86,8 +87,8 @@ class DoorFile {
   void fill(struct stat& attributes) const EXCLUDES(attributes_mutex_);
 
  private:
-  DoorFile(std::shared_ptr<Ingest> ingest, std::string name, std::uint32_t mode, std::uint32_t uid,
-           std::uint32_t gid);
+  DoorFile(std::shared_ptr<Ingest> ingest, bool can_be_mapped, std::string name, std::uint32_t mode,
+           std::uint32_t uid, std::uint32_t gid);
 
   Outcome commit() REQUIRES(mutex_);
   // Is it not to be judged by what it is when it is closed?
@@ -95,6 +96,8 @@ class DoorFile {
   Status alive() const REQUIRES(mutex_);
 
   const std::shared_ptr<Ingest> ingest_;
+  const bool can_be_mapped_;  // for writing
+  std::atomic<std::uint64_t> bytes_written_ = 0;
   mutable Mutex mutex_;
   std::string name_ GUARDED_BY(mutex_);
   std::optional<Status> answer_ GUARDED_BY(mutex_);  // of the last close that tried to commit

@@ -111,6 +111,7 @@ Tree::~Tree() {
 }
 
 void Tree::set_direct_mmap(bool allowed) {
+  direct_mmap_ = allowed;
   if (caching_ == Caching::automatic) direct_reads_ = allowed;
 }
 

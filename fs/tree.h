@@ -83,6 +83,7 @@ class Tree {
 
   // After INIT: whether direct_io files can be mapped shared.
   void set_direct_mmap(bool allowed);
+  bool maps_for_writing() const { return direct_mmap_; }
   // How a file is opened for reading only.
   OpenFile::Manner reading_manner() const { return {direct_reads_.load(), true}; }
 
@@ -114,6 +115,7 @@ class Tree {
   const struct stat directory_;
   const Caching caching_;
   std::atomic<bool> direct_reads_;
+  std::atomic<bool> direct_mmap_ = false;
   NodeTable nodes_;
   mutable Mutex mutex_;
   std::unordered_map<std::uint64_t, std::shared_ptr<CubeState>> states_ GUARDED_BY(mutex_);
