@@ -99,7 +99,7 @@ void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::by
   // Pages show no edits.
   const std::shared_ptr<const Shown> shown = manner.is_page ? current() : edits_.over(current());
   if (manner.appends) offset = shown->content.total();
-  const PokeOrigin origin = manner.is_page ? PokeOrigin::page : PokeOrigin::write;
+  const PokeOrigin origin{manner.is_page ? node_->number() : 0};
   Result<Written> written = write_range(state().cube(), *shown, offset, bytes, origin);
   if (!written.ok()) return refuse(written.error());
   edits_.put(written->texts);

@@ -293,7 +293,7 @@ class OpenView : public OpenFile {
     // Pages show no edits.
     const std::shared_ptr<const Shown> shown = manner.is_page ? current() : edits_.over(current());
     if (manner.appends) offset = shown->content.total();
-    const PokeOrigin origin = manner.is_page ? PokeOrigin::page : PokeOrigin::write;
+    const PokeOrigin origin{manner.is_page ? node_->number() : 0};
     Result<Written> written = write_range(state().cube(), *shown, offset, bytes, origin);
     if (!written.ok()) return refuse(reply, written.error());
     edits_.put(written->texts);
