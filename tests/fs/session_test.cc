@@ -633,7 +633,7 @@ TEST_F(SessionTest, AnFsyncAfterAPageCameBackFindsItsInvalidationsSent) {
     const auto all = kernel().invalidations();
     return std::count_if(all.begin(), all.end(), [&](const auto& n) { return n.ino == plane; });
   };
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     const auto before = told();
     page.front() = static_cast<char>(page.front() + 1);
     ASSERT_EQ(kernel().write_page(view, writer, 0, page).error, 0);
