@@ -581,10 +581,10 @@ TEST_F(SessionTest, PagesOfAFileThatIsStillOpenAfterItsCommitAreInvalidatedByAPo
   const std::uint64_t door = make_cube();
   const Incoming writer = create(door, "f.npy");
   EXPECT_EQ(write(writer, 0, npy_frame(nx, ny, 7)), 0);
-  EXPECT_EQ(flush(writer), 0);
-  const std::uint64_t frame = kernel().node("m/frames/f.npy");
+  const std::uint64_t frame = writer.node;
   const std::uint64_t reader = kernel().open(frame, O_RDONLY).as<fuse_open_out>().fh;
   EXPECT_EQ(kernel().fill_page(frame, reader, 0).body, npy_frame(nx, ny, 7));
+  EXPECT_EQ(flush(writer), 0);
   const std::uint64_t view = kernel().node("m/cube.raw");
   const std::uint64_t handle = kernel().open(view, O_RDWR).as<fuse_open_out>().fh;
   EXPECT_EQ(kernel().write(view, handle, 0, std::string(sizeof(float), '\1')).error, 0);
@@ -595,6 +595,20 @@ TEST_F(SessionTest, PagesOfAFileThatIsStillOpenAfterItsCommitAreInvalidatedByAPo
   release(writer);
   kernel().release(frame, reader);
   kernel().release(view, handle);
+}
+
+TEST_F(SessionTest, AFrameCanBeMappedAsSoonAsItsCloseIsAnswered) {
+  restart(Caching::cached, true);
+  const std::uint64_t door = make_cube();
+  const Incoming writer = create(door, "f.npy");
+  EXPECT_EQ(write(writer, 0, npy_frame(nx, ny, 7)), 0);
+  EXPECT_EQ(flush(writer), 0);
+  const std::uint64_t frame = kernel().node("m/frames/f.npy");
+  const auto opened = kernel().open(frame, O_RDONLY).as<fuse_open_out>();
+  EXPECT_EQ(opened.open_flags & FOPEN_DIRECT_IO, 0u);
+  EXPECT_EQ(kernel().read(frame, opened.fh, 0, 4096).body, npy_frame(nx, ny, 7));
+  release(writer);
+  kernel().release(frame, opened.fh);
 }
 
 TEST_F(SessionTest, PagesOfAFrameAreNotOfWhatIsToReplaceIt) {
