@@ -204,8 +204,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
                   Coding coding) const;
   Status plan_changes(const Pinned& pinned, const Pinned& newest, const View& view, Interval range,
                       PokePlan& plan) const;
-  void drop_stale(const View& view, Interval range, const ElementEdit& edit, std::size_t size,
-                  const PokePlan& plan) const;
+  void drop_stale(const View& view, Interval range, const ElementEdit& edit, PokeOrigin origin,
+                  std::size_t size, const PokePlan& plan) const;
   Status sync_before_poke(bool changes_structure) REQUIRES(poke_lock_)
       EXCLUDES(sync_lock_, commit_lock_);
   Status make_patches(const std::vector<ElementCuboid>& cuboids, std::vector<Box>& made)

@@ -258,13 +258,13 @@ Status CubeOnDisk::store(const Pinned& pinned, const View& view, Interval range,
 
 // Takes back what a page has of values that were others a moment ago.
 void CubeOnDisk::drop_stale(const View& view, Interval range, const ElementEdit& edit,
-                            std::size_t size, const PokePlan& plan) const {
+                            PokeOrigin origin, std::size_t size, const PokePlan& plan) const {
   for (std::uint64_t i = 0; i < range.length(); ++i) {
     const std::byte* const old = plan.old.get() + i * size;
     std::byte* const now = plan.now.get() + i * size;
     if (std::memcmp(old, now, size) == 0) continue;
     const bool is_stale =
-        recent_.had(view.coordinates_of(range.begin + i),
+        recent_.had(view.coordinates_of(range.begin + i), origin,
                     [&](const std::byte* element) { return edit.leaves(i, element); });
     if (is_stale) std::memcpy(now, old, size);
   }
@@ -284,13 +284,17 @@ Result<RecentValues::Ticket> CubeOnDisk::poke(const Pinned& pinned, const View& 
   gather_all(pinned, view, range, plan.old.get(), coding);
   std::memcpy(plan.now.get(), plan.old.get(), bytes);
   ACCRETE_CHECK(edit.apply(plan.now.get()));
-  if (origin == PokeOrigin::page && !recent_.empty()) drop_stale(view, range, edit, size, plan);
+  // Where something is being told, these elements may not be known everywhere as they are.
+  const bool is_told = recent_.empty();
+  if (origin.is_page() && !is_told) drop_stale(view, range, edit, origin, size, plan);
   ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
-  if (plan.changes == 0) return RecentValues::Ticket();
-  ACCRETE_CHECK(sync_before_poke(plan.changes_structure()));
-  ACCRETE_CHECK(record_poke(plan, view, nullptr));
-  auto ticket = recent_.remember(view, range, plan.old, size);
-  ACCRETE_CHECK(store(pinned, view, range, plan));
+  if (plan.changes == 0 && is_told) return RecentValues::Ticket();
+  if (plan.changes != 0) {
+    ACCRETE_CHECK(sync_before_poke(plan.changes_structure()));
+    ACCRETE_CHECK(record_poke(plan, view, nullptr));
+  }
+  auto ticket = recent_.remember(view, range, {plan.old, plan.now, size, origin});
+  if (plan.changes != 0) ACCRETE_CHECK(store(pinned, view, range, plan));
   return ticket;
 }
 
@@ -340,10 +344,13 @@ Result<RecentValues::Ticket> CubeOnDisk::replace(const Pinned& pinned, const Vie
     all.pads.insert(all.pads.end(), plan.pads.begin(), plan.pads.end());
     return {};
   }));
-  if (all.changes == 0) return RecentValues::Ticket();
+  if (all.changes == 0 && recent_.empty()) return RecentValues::Ticket();
   ACCRETE_TRY(const auto former_values, map_shared(former, bytes));
-  ACCRETE_CHECK(sync_before_poke(true));
-  auto ticket = recent_.remember(view, {0, view.element_count()}, former_values, size);
+  if (all.changes != 0) ACCRETE_CHECK(sync_before_poke(true));
+  auto ticket = recent_.remember(
+      view, {0, view.element_count()},
+      {former_values, all.changes == 0 ? former_values : nullptr, size, PokeOrigin{}});
+  if (all.changes == 0) return ticket;
   MutexLock syncing(sync_lock_);  // no mark may cover the record before all is stored
   ACCRETE_CHECK(record_poke(all, view, &elements));
   ACCRETE_CHECK(for_pieces(pinned, view, elements,

@@ -18,14 +18,12 @@ RecentValues::Ticket RecentValues::keep(Entry entry) {
   });
 }
 
-RecentValues::Ticket RecentValues::remember(View view, Interval range,
-                                            std::shared_ptr<const std::byte> elements,
-                                            std::size_t element_size) {
-  return keep({std::move(view), range, std::move(elements), element_size, {}});
+RecentValues::Ticket RecentValues::remember(View view, Interval range, Change change) {
+  return keep({std::move(view), range, std::move(change), {}});
 }
 
 RecentValues::Ticket RecentValues::remember(Pinned before) {
-  return keep({std::nullopt, {}, nullptr, 0, std::move(before)});
+  return keep({std::nullopt, {}, {}, std::move(before)});
 }
 
 bool RecentValues::empty() const {
@@ -57,14 +55,21 @@ bool had_as_of(const Pinned& before, const Coords& at,
 
 }  // namespace
 
-bool RecentValues::had(const Coords& at,
+bool RecentValues::had(const Coords& at, PokeOrigin origin,
                        const std::function<bool(const std::byte*)>& is_such) const {
   MutexLock lock(mutex_);
   return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
     if (!entry.view) return had_as_of(entry.before, at, is_such);
+    const Change& change = entry.change;
+    if (origin.is_page() && origin.page_of == change.origin.page_of) return false;
     const std::optional<std::uint64_t> index = entry.view->index_of(at);
-    return index && *index >= entry.range.begin && *index < entry.range.end &&
-           is_such(entry.elements.get() + (*index - entry.range.begin) * entry.element_size);
+    if (!index || *index < entry.range.begin || *index >= entry.range.end) return false;
+    const std::size_t size = change.element_size;
+    const std::uint64_t offset = (*index - entry.range.begin) * size;
+    const std::byte* const old = change.old.get() + offset;
+    const bool has_changed =
+        change.now == nullptr || std::memcmp(old, change.now.get() + offset, size) != 0;
+    return has_changed && is_such(old);
   });
 }
 

@@ -41,8 +41,14 @@ class ElementEdit {
   virtual bool leaves(std::uint64_t i, const std::byte* element) const = 0;
 };
 
-// write: all that it brings was written. page: what it brings may be stale where it differs.
-enum class PokeOrigin { write, page };
+// Who brings what is written.
+struct PokeOrigin {
+  // Whose page comes back: the number of a file, by which pages that share a cache are known. What
+  // it brings may be stale where it differs. 0: a write, which brings only what was written.
+  std::uint64_t page_of = 0;
+
+  bool is_page() const { return page_of != 0; }
+};
 
 // Values before changes that are not known everywhere yet. Thread-safe.
 class RecentValues {
@@ -50,23 +56,28 @@ class RecentValues {
   // While it lives, the values are remembered.
   using Ticket = std::shared_ptr<const void>;
 
-  // Those of a range of a view's stream, in the coding at rest.
-  Ticket remember(View view, Interval range, std::shared_ptr<const std::byte> elements,
-                  std::size_t element_size) EXCLUDES(mutex_);
+  // Elements of a range of a view's stream, in the coding at rest, that become others by a poke.
+  struct Change {
+    std::shared_ptr<const std::byte> old;
+    std::shared_ptr<const std::byte> now;  // what is as it was is not remembered; none: all is
+    std::size_t element_size = 0;
+    PokeOrigin origin;
+  };
+  Ticket remember(View view, Interval range, Change change) EXCLUDES(mutex_);
   // Those of all elements as of a snapshot.
   Ticket remember(Pinned before) EXCLUDES(mutex_);
 
   bool empty() const EXCLUDES(mutex_);
-  // Whether one of the values that the element at these coordinates had is such.
-  bool had(const Coords& at, const std::function<bool(const std::byte*)>& is_such) const
-      EXCLUDES(mutex_);
+  // Whether one of the values that the element at these coordinates had is such, and may still be
+  // in a page that comes from there. A page that has brought the newer value itself has it no more.
+  bool had(const Coords& at, PokeOrigin origin,
+           const std::function<bool(const std::byte*)>& is_such) const EXCLUDES(mutex_);
 
  private:
   struct Entry {
     std::optional<View> view;  // nothing: all of `before`
     Interval range;
-    std::shared_ptr<const std::byte> elements;
-    std::size_t element_size = 0;
+    Change change;
     Pinned before;
   };
   Ticket keep(Entry entry) EXCLUDES(mutex_);

@@ -188,10 +188,13 @@ Result<Written> write_range(Cube& cube, const Shown& shown, std::uint64_t offset
 
 void answer_write(const std::shared_ptr<CubeState>& state, Reply reply, std::size_t bytes,
                   std::optional<Poked> poked, PokeOrigin origin) {
-  if (!poked || origin == PokeOrigin::page) reply.written(bytes);
-  if (!poked) return;
+  if (!poked) return reply.written(bytes);
   Publisher& publisher = state->tree().publisher();
-  if (origin == PokeOrigin::page) return publisher.announce(state, *std::move(poked), nullptr);
+  if (origin.is_page()) {
+    // In this order: an fsync() that follows the answer is to find it queued.
+    publisher.announce(state, *std::move(poked), nullptr);
+    return reply.written(bytes);
+  }
   const std::shared_ptr<Reply> later = state->tree().later(std::move(reply));
   publisher.announce(state, *std::move(poked), [later, bytes] { later->written(bytes); });
 }

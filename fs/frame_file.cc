@@ -39,6 +39,11 @@ std::shared_ptr<DoorFile> FrameFile::incoming() const {
   return incoming_;
 }
 
+std::shared_ptr<DoorFile> FrameFile::incoming_behind_pages() const {
+  MutexLock lock(mutex_);
+  return shown_ == nullptr ? incoming_ : nullptr;
+}
+
 Status FrameFile::replace(const Door& door) {
   ACCRETE_TRY(const FrameRow row, node_->row());
   ACCRETE_TRY(
@@ -68,21 +73,23 @@ std::shared_ptr<const Shown> FrameFile::current() {
 }
 
 void FrameFile::read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) {
-  if (const std::shared_ptr<DoorFile> file = incoming()) {
+  const auto watch = [&] { state().watch(node_); };
+  if (const auto file = fills_cache ? incoming_behind_pages() : incoming()) {
+    if (fills_cache) node_->pages_.note_incoming(watch);
     std::string buffer(size, '\0');
     const Result<std::size_t> got =
         file->read(offset, std::as_writable_bytes(std::span<char>(buffer)));
     if (!got.ok()) return reply.error(got.error());
     return reply.bytes(std::string_view(buffer).substr(0, *got));
   }
-  if (fills_cache && node_->pages_.note(current()->content)) state().watch(node_);
+  if (fills_cache) node_->pages_.note(current()->content, watch);
   const std::shared_ptr<const Shown> shown = fills_cache ? current() : edits_.over(current());
   reply_range(std::move(reply), state().cube(), *shown, offset, size);
 }
 
 void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
                       WriteManner manner) {
-  if (const std::shared_ptr<DoorFile> file = incoming()) {
+  if (const auto file = manner.is_page ? incoming_behind_pages() : incoming()) {
     const Status status = file->write(offset, bytes, manner.appends);
     if (!status.ok()) return reply.error(status.error());
     return reply.written(bytes.size());
@@ -99,7 +106,7 @@ void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::by
   // Pages show no edits.
   const std::shared_ptr<const Shown> shown = manner.is_page ? current() : edits_.over(current());
   if (manner.appends) offset = shown->content.total();
-  const PokeOrigin origin = manner.is_page ? PokeOrigin::page : PokeOrigin::write;
+  const PokeOrigin origin{manner.is_page ? node_->number() : 0};
   Result<Written> written = write_range(state().cube(), *shown, offset, bytes, origin);
   if (!written.ok()) return refuse(written.error());
   edits_.put(written->texts);

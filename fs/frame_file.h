@@ -42,6 +42,9 @@ class FrameFile : public OpenFile {
   void close(const std::shared_ptr<DoorFile>& file, const Caller& caller,
              std::shared_ptr<Reply> reply);
   void refuse(Reply& reply, const Error& error);
+  // What pages of the node are filled from and come back to, if not a frame. What is to replace a
+  // frame is none of that: pages are all others' who have the node open as well.
+  std::shared_ptr<DoorFile> incoming_behind_pages() const EXCLUDES(mutex_);
   // Whether a commit may take the place of another frame.
   bool replaces_others() const;
   CubeState& state() const { return *node_->state_; }

@@ -242,8 +242,12 @@ Result<std::unique_ptr<OpenFile>> FrameNode::open(int flags, const Caller& calle
   auto file = std::make_unique<FrameFile>(std::static_pointer_cast<FrameNode>(shared_from_this()),
                                           opens_for_writing(flags), caller);
   MutexLock lock(mutex_);
-  // A second writer of a frame that is complete writes a new one.
-  if (incoming_ != nullptr && (id_ == 0 || !opens_for_writing(flags))) {
+  // A second writer of a frame that is complete writes a new one. Who only reads one finds it like
+  // any other, though the kernel may not have released its writer yet.
+  const auto is_complete = [&] {
+    return id_ != 0 && (opens_for_writing(flags) || !incoming_->ingest().dirty());
+  };
+  if (incoming_ != nullptr && !is_complete()) {
     file->attach(incoming_);
   } else {
     ACCRETE_CHECK(file->load());

@@ -23,25 +23,32 @@ bool PageHolder::drop_opener() {
   MutexLock lock(mutex_);
   if (--openers_ != 0) return false;
   view_.reset();
+  has_incoming_ = false;
   return any_.exchange(false);
 }
 
-bool PageHolder::note(const Content& content) {
+void PageHolder::note(const Content& content, const std::function<void()>& watch) {
   MutexLock lock(mutex_);
-  const bool is_first = !any_.exchange(true);
-  if (!content.view) return is_first;
+  if (!any_.exchange(true)) watch();
+  if (!content.view) return;
   // A view that is extended shows more by and by.
-  if (view_ && view_->element_count() >= content.elements) return is_first;
+  if (view_ && view_->element_count() >= content.elements) return;
   view_ = content.view;
   elements_offset_ = content.elements_offset();
   bytes_per_element_ = content.bytes_per_element;
-  return is_first;
+}
+
+void PageHolder::note_incoming(const std::function<void()>& watch) {
+  MutexLock lock(mutex_);
+  if (!any_.exchange(true)) watch();
+  has_incoming_ = true;
 }
 
 std::vector<CacheNotice> PageHolder::overlapping(std::uint64_t node, const Poked& poked) const {
   std::vector<CacheNotice> notices;
   MutexLock lock(mutex_);
-  if (!view_) return notices;
+  if (has_incoming_) notices.push_back({node, 0, 0});
+  if (has_incoming_ || !view_) return notices;
   std::vector<Interval> pages = overlap(*view_, poked.view, poked.range, most_pieces);
   for (Interval& range : pages)
     range = {(elements_offset_ + range.begin * bytes_per_element_) / page,

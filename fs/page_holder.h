@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <vector>
 
 #include "core/mutex.h"
@@ -19,8 +20,12 @@ class PageHolder {
   // True when nobody has it open any more and the node was watched for its pages.
   bool drop_opener() EXCLUDES(mutex_);
   // The kernel is about to be given bytes of this content, which it keeps. To be called before they
-  // are looked at. True: from now on the node is to be watched, also before that.
-  bool note(const Content& content) EXCLUDES(mutex_);
+  // are looked at. Where the node is not watched for its pages yet, `watch` is called before this
+  // or any other call returns.
+  void note(const Content& content, const std::function<void()>& watch) EXCLUDES(mutex_);
+  // The same for bytes of which it is not known yet what elements they will be: anything that is
+  // poked may be shown by them.
+  void note_incoming(const std::function<void()>& watch) EXCLUDES(mutex_);
   bool any() const { return any_; }
   // The pages that may show what was poked.
   std::vector<CacheNotice> overlapping(std::uint64_t node, const Poked& poked) const
@@ -30,6 +35,7 @@ class PageHolder {
   std::atomic<bool> any_ = false;
   mutable Mutex mutex_;
   std::size_t openers_ GUARDED_BY(mutex_) = 0;
+  bool has_incoming_ GUARDED_BY(mutex_) = false;
   std::optional<View> view_ GUARDED_BY(mutex_);  // none: there are no elements in it
   std::uint64_t elements_offset_ GUARDED_BY(mutex_) = 0;
   std::uint64_t bytes_per_element_ GUARDED_BY(mutex_) = 0;

@@ -4,37 +4,38 @@
 // The rules, and why they suffice.
 //
 // 1. Who can be wrong. A view has no data of its own, so a read that comes to us is right. Only
-// pages
-//    that the kernel keeps can be stale: those of a READ without an owner (a fault, or a cached
-//    file). Such a READ notes its node (PageHolder) before it looks at the cube; a change is made
-//    before it asks who is noted. So either the change finds the node, or the READ has found the
-//    change.
+//    pages that the kernel keeps can be stale: those of a READ without an owner (a fault, or a
+//    cached file). Such a READ notes its node (PageHolder), and all that it will show, before it
+//    looks at the cube; a change is made before it asks who is noted. So either the change finds
+//    the node, or the READ has found the change.
 // 2. Publishing. A change is applied first, so that from then on no READ brings what was before.
-// Then
-//    the pages that overlap it are invalidated, in all nodes that are noted, that of the writer
-//    included: a direct write drops its pages before it comes to us, and a fault may have brought
-//    them back. Then the reply goes out. A page that was being filled meanwhile is locked by the
-//    kernel from before its READ until its reply, and the invalidation waits for that lock. Closed
-//    files need nothing: an open never asks to keep the cache.
+//    Then the pages that overlap it are invalidated, in all nodes that are noted, that of the
+//    writer included: a direct write drops its pages before it comes to us, and a fault may have
+//    brought them back. Then the reply goes out. A page that was being filled meanwhile is locked
+//    by the kernel from before its READ until its reply, and the invalidation waits for that lock.
+//    Closed files need nothing: an open never asks to keep the cache. A write that finds the
+//    elements as it wants them is published as well while anything is: whoever made them so may
+//    not be done.
 // 3. Nobody waits for whom waits for him. An invalidation takes locks of pages, and first writes
-// back
-//    those that are dirty. So
+//    back those that are dirty. So
 //    - READs are answered without waiting for anything (the fault behind one holds such a lock),
-//    - a page that comes back is answered at once; what it changes is published afterwards,
+//    - a page that comes back is answered at once; what it changes is queued before, so that an
+//      fsync that follows finds it, and published afterwards,
 //    - truncations are answered at once (the kernel holds back the pages of that file until then),
 //    - no session thread waits for the notifier: whatever has to is continued by it, and no lock is
 //      held while it notifies.
 //    A direct write holds no lock of a page while it waits for its reply, and neither do FSYNC,
 //    FLUSH, unlink and rename. So the notifier always goes on, even with one session thread.
 // 4. Pages that come back hold stale neighbours of what was stored. They are taken as the elements
-// in
-//    which they differ from the cube (core/poke.h), but for those that have a value from before a
-//    change that is still being published: RecentValues remembers those from before the change is
-//    applied until all pages that could have them are gone, the dirty ones among them written back
-//    (rule 2). So a page that comes back after that has nothing stale, and programs that store to
-//    different elements of a page, through whatever views, lose nothing. Of two that change the
-//    same element at the same time one wins. Structural changes (a frame that goes or comes back)
-//    remember the whole cube as it was.
+//    in which they differ from the cube (core/poke.h), but for those that have a value from before
+//    a change that is still being published: RecentValues remembers those from before the change
+//    is applied until all pages that could have them are gone, the dirty ones among them written
+//    back (rule 2). So a page that comes back after that has nothing stale, and programs that store
+//    to different elements of a page, through whatever views, lose nothing. What a page itself has
+//    changed is no exception for a later one of the same node: the node's page had the newer value,
+//    so the former one has been stored again. Of two that change the same element at the same time
+//    one wins; a page whose store was not taken is invalidated again, since it shows it. Structural
+//    changes (a frame that goes or comes back) remember the whole cube as it was.
 // 5. Since a page that comes back is answered before it is published, fsync(), msync() and close()
 //    wait until all that was queued before them is done. munmap() alone is not told to us: other
 //    mappings follow it by the time of a notification.

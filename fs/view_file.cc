@@ -281,8 +281,16 @@ class OpenView : public OpenFile {
       if (!got.ok()) return reply.error(got.error());
       return reply.bytes(std::string_view(buffer).substr(0, *got));
     }
-    if (fills_cache && node_->pages_.note(current()->content)) state().watch(node_);
-    const std::shared_ptr<const Shown> shown = fills_cache ? current() : edits_.over(current());
+    std::shared_ptr<const Shown> shown = fills_cache ? current() : edits_.over(current());
+    if (fills_cache) {
+      // What came to the view's end meanwhile is to be noted, too.
+      std::uint64_t noted = 0;
+      do {
+        noted = shown->content.elements;
+        node_->pages_.note(shown->content, [&] { state().watch(node_); });
+        shown = current();
+      } while (shown->content.elements != noted);
+    }
     reply_range(std::move(reply), state().cube(), *shown, offset, size);
   }
 
@@ -297,7 +305,7 @@ class OpenView : public OpenFile {
     // Pages show no edits.
     const std::shared_ptr<const Shown> shown = manner.is_page ? current() : edits_.over(current());
     if (manner.appends) offset = shown->content.total();
-    const PokeOrigin origin = manner.is_page ? PokeOrigin::page : PokeOrigin::write;
+    const PokeOrigin origin{manner.is_page ? node_->number() : 0};
     Result<Written> written = write_range(state().cube(), *shown, offset, bytes, origin);
     if (!written.ok()) return refuse(reply, written.error());
     edits_.put(written->texts);

@@ -7,6 +7,7 @@
 #include <linux/fuse.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -490,12 +491,26 @@ TEST_F(SessionTest, AliasesOfAViewAreOneInode) {
 
 TEST_F(SessionTest, NamesThatMeanNothingAreNotThere) {
   append_frames(make_cube(), 2);
-  for (const char* path :
-       {"m/slices/xx", "m/slices/q", "m/slices/xy/z2.raw", "m/slices/xy/z-1.raw",
-        "m/slices/xy/z0.jpg", "m/slices/xy/x0_z0.raw", "m/slices/xy/z0_z1.raw",
-        "m/slices/xy/x3..3_z0.raw", "m/slices/xy/x4..9_z0.raw", "m/slices/x/z0.raw",
-        "m/slices/x/z9", "m/cube.jpg", "m/append/q", "m/append/y/z", "m/insert/z/3", "m/insert/z/-1",
-        "m/insert/z/1x", "m/insert/q", "m/meta/colour", "n"})
+  for (const char* path : {"m/slices/xx",
+                           "m/slices/q",
+                           "m/slices/xy/z2.raw",
+                           "m/slices/xy/z-1.raw",
+                           "m/slices/xy/z0.jpg",
+                           "m/slices/xy/x0_z0.raw",
+                           "m/slices/xy/z0_z1.raw",
+                           "m/slices/xy/x3..3_z0.raw",
+                           "m/slices/xy/x4..9_z0.raw",
+                           "m/slices/x/z0.raw",
+                           "m/slices/x/z9",
+                           "m/cube.jpg",
+                           "m/append/q",
+                           "m/append/y/z",
+                           "m/insert/z/3",
+                           "m/insert/z/-1",
+                           "m/insert/z/1x",
+                           "m/insert/q",
+                           "m/meta/colour",
+                           "n"})
     EXPECT_EQ(kernel().walk(path).error, ENOENT) << path;
 }
 
@@ -553,20 +568,94 @@ TEST_F(SessionTest, PagesThatTheKernelKeepsAreInvalidatedFromTheOldEnd) {
   append_frames(door, 2);
   const std::uint64_t raw = kernel().node("m/cube.raw");
   const std::uint64_t handle = kernel().open(raw, O_RDONLY).as<fuse_open_out>().fh;
-  fuse_read_in in{};  // lock_owner 0: into the cache
-  in.fh = handle;
-  in.size = 4096;
-  EXPECT_EQ(
-      kernel()
-          .call(FUSE_READ, raw, std::string_view(reinterpret_cast<const char*>(&in), sizeof in))
-          .error,
-      0);
+  EXPECT_EQ(kernel().fill_page(raw, handle, 0).error, 0);
   append_frames(door, 1, 2);
   bool tail = false;
   for (const fuse_notify_inval_inode_out& notice : kernel().invalidations())
     tail = tail || (notice.ino == raw && notice.off == 0);
   EXPECT_TRUE(tail);
   kernel().release(raw, handle);
+}
+
+TEST_F(SessionTest, PagesOfAFileThatIsStillOpenAfterItsCommitAreInvalidatedByAPoke) {
+  const std::uint64_t door = make_cube();
+  const Incoming writer = create(door, "f.npy");
+  EXPECT_EQ(write(writer, 0, npy_frame(nx, ny, 7)), 0);
+  const std::uint64_t frame = writer.node;
+  const std::uint64_t reader = kernel().open(frame, O_RDONLY).as<fuse_open_out>().fh;
+  EXPECT_EQ(kernel().fill_page(frame, reader, 0).body, npy_frame(nx, ny, 7));
+  EXPECT_EQ(flush(writer), 0);
+  const std::uint64_t view = kernel().node("m/cube.raw");
+  const std::uint64_t handle = kernel().open(view, O_RDWR).as<fuse_open_out>().fh;
+  EXPECT_EQ(kernel().write(view, handle, 0, std::string(sizeof(float), '\1')).error, 0);
+  bool is_told = false;
+  for (const fuse_notify_inval_inode_out& notice : kernel().invalidations())
+    is_told = is_told || (notice.ino == frame && notice.off == 0);
+  EXPECT_TRUE(is_told);
+  release(writer);
+  kernel().release(frame, reader);
+  kernel().release(view, handle);
+}
+
+TEST_F(SessionTest, AFrameCanBeMappedAsSoonAsItsCloseIsAnswered) {
+  restart(Caching::cached, true);
+  const std::uint64_t door = make_cube();
+  const Incoming writer = create(door, "f.npy");
+  EXPECT_EQ(write(writer, 0, npy_frame(nx, ny, 7)), 0);
+  EXPECT_EQ(flush(writer), 0);
+  const std::uint64_t frame = kernel().node("m/frames/f.npy");
+  const auto opened = kernel().open(frame, O_RDONLY).as<fuse_open_out>();
+  EXPECT_EQ(opened.open_flags & FOPEN_DIRECT_IO, 0u);
+  EXPECT_EQ(kernel().read(frame, opened.fh, 0, 4096).body, npy_frame(nx, ny, 7));
+  release(writer);
+  kernel().release(frame, opened.fh);
+}
+
+TEST_F(SessionTest, PagesOfAFrameAreNotOfWhatIsToReplaceIt) {
+  const std::uint64_t door = make_cube();
+  const std::string was = npy_frame(nx, ny, 7);
+  ASSERT_EQ(copy(door, "f.npy", was), 0);
+  const std::uint64_t frame = kernel().node("m/append/f.npy");
+  const std::uint64_t writer = kernel().open(frame, O_RDWR).as<fuse_open_out>().fh;
+  EXPECT_EQ(kernel().truncate(frame, 0).error, 0);
+  const std::string anew = npy_frame(nx, ny, 70);
+  EXPECT_EQ(kernel().write(frame, writer, 0, anew).error, 0);
+  EXPECT_EQ(kernel().read(frame, writer, 0, 4096).body, anew);
+  EXPECT_EQ(kernel().fill_page(frame, writer, 0).body, was);
+  // Whoever else has it mapped: the kernel takes any file that may write.
+  std::string page = was;
+  page.back() = '\1';
+  EXPECT_EQ(kernel().write_page(frame, writer, 0, page).error, 0);
+  EXPECT_EQ(content("m/slices/xy/z0.raw").back(), '\1');
+  EXPECT_EQ(kernel().flush(frame, writer).error, 0);
+  kernel().release(frame, writer);
+  EXPECT_EQ(floats(content("m/slices/xy/z1.raw")).at(0), 70.0f);
+}
+
+TEST_F(SessionTest, AnFsyncAfterAPageCameBackFindsItsInvalidationsSent) {
+  append_frames(make_cube(), 1);
+  const std::uint64_t view = kernel().node("m/cube.raw");
+  const std::uint64_t plane = kernel().node("m/slices/xy/z0.raw");
+  const std::uint64_t writer = kernel().open(view, O_RDWR).as<fuse_open_out>().fh;
+  const std::uint64_t reader = kernel().open(plane, O_RDONLY).as<fuse_open_out>().fh;
+  std::string page = kernel().fill_page(view, writer, 0).body;
+  EXPECT_EQ(kernel().fill_page(plane, reader, 0).body, page);
+  fuse_fsync_in in{};
+  in.fh = writer;
+  const std::string fsync(reinterpret_cast<const char*>(&in), sizeof in);
+  const auto told = [&] {
+    const auto all = kernel().invalidations();
+    return std::count_if(all.begin(), all.end(), [&](const auto& n) { return n.ino == plane; });
+  };
+  for (int i = 0; i < 2000; ++i) {
+    const auto before = told();
+    page.front() = static_cast<char>(page.front() + 1);
+    ASSERT_EQ(kernel().write_page(view, writer, 0, page).error, 0);
+    ASSERT_EQ(kernel().call(FUSE_FSYNC, view, fsync).error, 0);
+    ASSERT_GT(told(), before) << i;
+  }
+  kernel().release(view, writer);
+  kernel().release(plane, reader);
 }
 
 TEST_F(SessionTest, AForgottenNumberMeansNothingAndIsNotUsedAgain) {

@@ -158,6 +158,25 @@ FakeKernel::Answer FakeKernel::read(std::uint64_t node, std::uint64_t handle, st
   return call(FUSE_READ, node, bytes_of(in));
 }
 
+FakeKernel::Answer FakeKernel::fill_page(std::uint64_t node, std::uint64_t handle,
+                                         std::uint64_t offset) {
+  fuse_read_in in{};  // lock_owner 0: into the cache
+  in.fh = handle;
+  in.offset = offset;
+  in.size = 4096;
+  return call(FUSE_READ, node, bytes_of(in));
+}
+
+FakeKernel::Answer FakeKernel::write_page(std::uint64_t node, std::uint64_t handle,
+                                          std::uint64_t offset, std::string_view bytes) {
+  fuse_write_in in{};
+  in.fh = handle;
+  in.offset = offset;
+  in.size = static_cast<std::uint32_t>(bytes.size());
+  in.write_flags = FUSE_WRITE_CACHE;
+  return call(FUSE_WRITE, node, bytes_of(in) + std::string(bytes));
+}
+
 FakeKernel::Answer FakeKernel::write(std::uint64_t node, std::uint64_t handle, std::uint64_t offset,
                                      std::string_view bytes, int flags) {
   fuse_write_in in{};

@@ -60,6 +60,10 @@ class FakeKernel {
   Answer create(std::uint64_t parent, std::string_view name);
   Answer open(std::uint64_t node, int flags);
   Answer read(std::uint64_t node, std::uint64_t handle, std::uint64_t offset, std::uint32_t size);
+  // Fills a page of a mapping; the same page comes back with stores.
+  Answer fill_page(std::uint64_t node, std::uint64_t handle, std::uint64_t offset);
+  Answer write_page(std::uint64_t node, std::uint64_t handle, std::uint64_t offset,
+                    std::string_view bytes);
   Answer write(std::uint64_t node, std::uint64_t handle, std::uint64_t offset,
                std::string_view bytes, int flags = 0);
   Answer flush(std::uint64_t node, std::uint64_t handle, pid_t pid = 0);
