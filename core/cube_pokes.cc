@@ -118,7 +118,7 @@ Status CubeOnDisk::plan_changes(const Pinned& pinned, const Pinned& newest, cons
   const auto is_pad = [&](std::uint64_t i) {
     return plan.held[i] == std::byte{0} && patched[i] == std::byte{0} && differs(i);
   };
-  plan.pads = cuboids_of(view, range, is_pad, most_patches + 1);
+  plan.pads = cuboids_of(view, range, is_pad, most_patches);
   for (const ElementCuboid& pad : plan.pads)
     for (std::size_t axis = 0; axis < pad.origin.size(); ++axis)
       if (!newest->axes[axis].position_of(pad.origin[axis]))
