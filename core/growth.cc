@@ -452,6 +452,7 @@ Status Growth::describe(Draft& draft, const Slab& slab, std::uint64_t position) 
     box.written = now.written | more;
     box.kept = now.kept;
     box.spent = now.spent;
+    box.poked = now.poked;
     draft.put(box);
   };
   for (const auto& [id, group] : groups_)
