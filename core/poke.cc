@@ -1,6 +1,7 @@
 #include "core/poke.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "core/fault_guard.h"
@@ -9,8 +10,14 @@
 namespace accrete {
 
 RecentValues::Ticket RecentValues::keep(Entry entry) {
-  MutexLock lock(mutex_);
-  const auto at = entries_.insert(entries_.end(), std::move(entry));
+  std::list<Entry> fresh;
+  fresh.push_back(std::move(entry));
+  const auto at = fresh.begin();
+  {
+    MutexLock lock(mutex_);
+    entries_.splice(entries_.end(), fresh);
+  }
+  // Without the lock: where no memory is left for the ticket its end comes at once.
   return Ticket(&*at, [this, at](const void*) {
     std::list<Entry> last;  // destroyed after the lock
     MutexLock removing(mutex_);
@@ -49,7 +56,11 @@ bool had_as_of(const Pinned& before, const Coords& at,
           static_cast<std::uint64_t>(at[box.layer_axis] - box.origin[box.layer_axis]);
       if ((box.written >> (layer / box.slot_layers) & 1) == 0) return;
       is_held = true;
-      found = is_such(before.mapping.get() + box.offset_of(at, size));
+      std::array<std::byte, 8> element{};
+      auto read = [&] {
+        std::memcpy(element.data(), before.mapping.get() + box.offset_of(at, size), size);
+      };
+      found = run_guarded(read) && is_such(element.data());
     });
   }
   return is_held ? found : is_such(before->pad_at_rest().bytes.data());

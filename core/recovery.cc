@@ -119,8 +119,10 @@ Status store_again(const Snapshot& after, const Redo& redo, const Content& conte
     ACCRETE_CHECK(content.heap.read_part(redo.elements, done * size, {now.data(), bytes}));
     const Coding coding = after.definition.coding;
     const Element pad = after.pad_at_rest();
-    gather(view, after.patches, content.bricks.get(), coding, range, old.data(), coding, pad);
-    gather_over(view, after.boxes, content.bricks.get(), coding, range, old.data(), coding);
+    const std::byte* const from = content.bricks.get();
+    if (!gather(view, after.patches, from, coding, range, old.data(), coding, pad) ||
+        !gather_over(view, after.boxes, from, coding, range, old.data(), coding))
+      return fail(std::errc::io_error, "the elements of a replacement could not be read");
     gather_mask(view, after.boxes, range, held.data());
     std::byte* const bricks = content.writable_bricks.get();
     if (!store_elements(view, after.boxes, bricks, size, range, old.data(), now.data(), nullptr) ||
