@@ -116,8 +116,8 @@ class Cube {
   // ---- Changing elements in place ----
   // Elements [range) of the view's stream become what `edit` makes of them, each by itself; on an
   // error none. Where no frame gave one it becomes data. Returns what remembers the former values
-  // until it is dropped; nothing where no element has changed. The edit's errors; EROFS; ENOSPC; EIO;
-  // ENOENT: no frame gave the element, and its index is no more.
+  // until it is dropped; nothing where no element has changed. The edit's errors; EROFS; ENOSPC;
+  // EIO; ENOENT: no frame gave the element, and its index is no more.
   virtual Result<RecentValues::Ticket> poke(const Pinned& pinned, const View& view, Interval range,
                                             ElementEdit& edit, PokeOrigin origin) = 0;
   // Replaces all elements of the view by those of a file (the view's stream in the coding at rest):
