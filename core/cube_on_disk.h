@@ -162,7 +162,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
 
  private:
   CubeOnDisk(PosixFile directory, std::string name, const Limits& limits, CubeHost& host);
-  Status recover() EXCLUDES(commit_lock_, sync_lock_);
+  Status recover() EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
 
   Status publish(Draft draft) REQUIRES(commit_lock_);
   // Keeps the time of the last poke, which views tell as theirs, beyond the end of the daemon.
@@ -229,7 +229,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::atomic<bool> poked_ = false;  // since the last sync
   RecentValues recent_;
   Mutex poke_lock_;  // held while elements are changed in place
-  std::uint64_t last_patch_ GUARDED_BY(poke_lock_) = 0;  // greatest id that this run has seen
+  // The greatest id of a patch; none is used again while a snapshot may have it.
+  std::uint64_t last_patch_ GUARDED_BY(poke_lock_) = 0;
 
   mutable Mutex commit_lock_;
   std::optional<Growth> growth_ GUARDED_BY(commit_lock_);

@@ -182,9 +182,6 @@ Status CubeOnDisk::make_patches(const std::vector<ElementCuboid>& cuboids, std::
   if (cuboids.size() > most_patches)
     return fail(std::errc::no_space_on_device,
                 "too many scattered elements that no frame gave, in one step");
-  // Never used again while somebody may hold a snapshot that has it.
-  now->patches.for_all([&](const Box& p)
-                           REQUIRES(poke_lock_) { last_patch_ = std::max(last_patch_, p.id); });
   for (const ElementCuboid& cuboid : cuboids) {
     Box box;
     box.origin = cuboid.origin;

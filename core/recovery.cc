@@ -195,6 +195,7 @@ void discard_texts(const HeapFile& heap, const Snapshot& snapshot) {
 }  // namespace
 
 Status CubeOnDisk::recover() {
+  MutexLock poking(poke_lock_);
   MutexLock syncing(sync_lock_);
   MutexLock lock(commit_lock_);
   ACCRETE_TRY(const std::vector<std::string> names, list_directory(directory_));
@@ -329,6 +330,8 @@ Status CubeOnDisk::recover() {
   if (!read_only_) growth_->restore(*now, !clean);
   if (!read_only_ && !clean) discard_texts(*heap_, *now);
   const auto newest = now->frames.find(now->frames.count());
+  now->patches.for_all([&](const Box& patch)
+                           REQUIRES(poke_lock_) { last_patch_ = std::max(last_patch_, patch.id); });
   poked_ns_ = now->definition.poked_ns;
   changed_ns_ = newest ? newest->arrival_ns : facts_.created_ns;
   set_snapshot(now);

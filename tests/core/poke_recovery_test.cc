@@ -454,6 +454,37 @@ TEST_F(PokeRecoveryTest, SpaceOfReplacementsComesBackAfterADeath) {
   expect(copy->path(), look(cube()));
 }
 
+// A patch goes with its last index, but not from views that were opened before: also where another
+// one came since, in a run that found the first in the store.
+TEST_F(PokeRecoveryTest, AnOlderViewKeepsPatchesThatWent) {
+  add({40, 30});
+  add({20, 10});
+  const std::string last = add({20, 10});
+  const auto poke_plane = [&](std::uint64_t z) {
+    poke(*View::make(cube().pin()->axes, {{0, {0, 40}}}, Shape{0, 20, z}), {0, 40});
+  };
+  poke_plane(2);
+  open();
+  const Pinned pinned = cube().pin();
+  const View view = whole();
+  const Bytes elements = testing::read_all(cube(), pinned, view);
+  ASSERT_TRUE(cube().remove_frame(last, last).ok());
+  ASSERT_TRUE(cube().discard_frame(last).ok());
+  sync();
+  EXPECT_EQ(cube().pin()->patches.size(), 0U);
+  EXPECT_TRUE(cube().has_patches(pinned));
+  EXPECT_TRUE(testing::read_all(cube(), pinned, view) == elements);
+  poke_plane(1);
+  const View row = *View::make(pinned->axes, {{0, {0, 40}}}, Shape{0, 20, 2});
+  EXPECT_TRUE(testing::read_all(cube(), pinned, row) ==
+              Bytes(elements.begin() + 2 * (2 * 1200 + 20 * 40),
+                    elements.begin() + 2 * (2 * 1200 + 21 * 40)));
+  // It can be written, too, as a file that was unlinked.
+  const Bytes now = some(40);
+  ASSERT_TRUE(testing::poke(cube(), pinned, row, {0, 40}, now).ok());
+  EXPECT_TRUE(testing::read_all(cube(), pinned, row) == now);
+}
+
 // A view that was opened before its frame went, or came back, means other places than the cube by
 // now; recovery has to know which.
 TEST_F(PokeRecoveryTest, AReplacementThroughAnOlderViewIsStoredAgainWhereItWas) {

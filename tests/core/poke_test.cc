@@ -257,6 +257,15 @@ class Pokes {
     return is_seen ? &patch->second.value : nullptr;
   }
 
+  std::string holder_of(const Shot& shot, const At& at) const {
+    for (const auto& frame : shot.frames)
+      if (frame->elements.count(at) > 0) return "of " + frame->name;
+    const auto patch = patches_.find(at);
+    if (patch == patches_.end()) return "pad";
+    return "written in step " + std::to_string(patch->second.made) + ", until " +
+           std::to_string(patch->second.gone);
+  }
+
   // What becomes of the model; nothing: no more index for one of the elements.
   [[nodiscard]] bool write(const Shot& shot, const View& view, Interval range,
                            const Bytes& elements) {
@@ -404,7 +413,7 @@ class Pokes {
       const At at = at_of(view.coordinates_of(range.begin + i));
       const Value* const place = find(shot, at);
       ASSERT_EQ(value_at(elements, i), place == nullptr ? pad() : *place)
-          << "element " << i << (place == nullptr ? ", pad" : "");
+          << "element " << i << ", " << holder_of(shot, at);
       ASSERT_EQ(mask[range.begin + i],
                 std::byte{place == nullptr ? std::uint8_t{0} : std::uint8_t{1}})
           << "mask of element " << i;
