@@ -118,19 +118,20 @@ class Cube {
   // The same of its mask: 1 where there is data, else 0 (pad).
   virtual void read_mask(const Pinned& pinned, const View& view, Interval range,
                          std::byte* target) const = 0;
-  // Whether there is data beside the boxes of snapshots, so that read() alone finds all.
-  virtual bool has_patches() const = 0;
+  // Whether there is data beside the boxes of the snapshot, so that read() alone finds all.
+  virtual bool has_patches(const Pinned& pinned) const = 0;
 
   // ---- Changing elements in place ----
   // Elements [range) of the view's stream become what `edit` makes of them, each by itself; on an
   // error none. Where no frame gave one it becomes data. Returns what remembers the former values
   // until it is dropped, when all know the newer ones; nothing where all know them already. The
-  // edit's errors; EROFS; ENOSPC; ENOENT: no frame gave the element, and its index is no more.
+  // edit's errors; EROFS; ENOSPC; EIO; ENOENT: no frame gave the element, and its index is no more.
   virtual Result<RecentValues::Ticket> poke(const Pinned& pinned, const View& view, Interval range,
                                             ElementEdit& edit, PokeOrigin origin) = 0;
   // Replaces all elements of the view by those of a file (the view's stream in the coding at rest):
-  // all or none, also when the daemon ends meanwhile. Readers may see some of them before others.
-  // poke()'s errors.
+  // all or none, also when the daemon ends meanwhile (unless frames that the view shows went, or
+  // others came back, since the snapshot). Readers may see some of them before others. poke()'s
+  // errors.
   virtual Result<RecentValues::Ticket> replace(const Pinned& pinned, const View& view,
                                                const PosixFile& elements) = 0;
   // Remembers all elements as they are, for a change of structure that is about to be made.

@@ -87,7 +87,9 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
               Coding coding) const override;
   void read_mask(const Pinned& pinned, const View& view, Interval range,
                  std::byte* target) const override;
-  bool has_patches() const override { return snapshot()->patches.size() > 0; }
+  bool has_patches(const Pinned& pinned) const override {
+    return pinned->patches.size() > 0 || snapshot()->patches.size() > 0;
+  }
   Result<RecentValues::Ticket> poke(const Pinned& pinned, const View& view, Interval range,
                                     ElementEdit& edit, PokeOrigin origin) override
       EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
@@ -164,7 +166,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
 
  private:
   CubeOnDisk(PosixFile directory, std::string name, const Limits& limits, CubeHost& host);
-  Status recover() EXCLUDES(commit_lock_, sync_lock_);
+  Status recover() EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
 
   Status publish(Draft draft) REQUIRES(commit_lock_);
   // Keeps the time of the last poke, which views tell as theirs, beyond the end of the daemon.
@@ -200,8 +202,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
 
   // ---- In place (cube_pokes.cc) ----
   struct PokePlan;
-  void gather_all(const Pinned& pinned, const View& view, Interval range, std::byte* target,
-                  Coding coding) const;
+  Status gather_all(const Pinned& pinned, const View& view, Interval range, std::byte* target,
+                    Coding coding) const;
   Status plan_changes(const Pinned& pinned, const Pinned& newest, const View& view, Interval range,
                       PokePlan& plan) const;
   void drop_stale(const View& view, Interval range, const ElementEdit& edit, PokeOrigin origin,
@@ -210,7 +212,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
       EXCLUDES(sync_lock_, commit_lock_);
   Status make_patches(const std::vector<ElementCuboid>& cuboids, std::vector<Box>& made)
       REQUIRES(poke_lock_);
-  Status record_poke(const PokePlan& plan, const View& view, const PosixFile* elements)
+  Status record_poke(const Pinned& pinned, const View& view, const PokePlan& plan,
+                     const PosixFile* elements)
       REQUIRES(poke_lock_) EXCLUDES(commit_lock_);
   Status store(const Pinned& pinned, const View& view, Interval range, const PokePlan& plan)
       REQUIRES(poke_lock_);
@@ -234,6 +237,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::atomic<bool> poked_ = false;  // since the last sync
   RecentValues recent_;
   Mutex poke_lock_;  // held while elements are changed in place
+  // The greatest id of a patch; none is used again while a snapshot may have it.
+  std::uint64_t last_patch_ GUARDED_BY(poke_lock_) = 0;
 
   mutable Mutex commit_lock_;
   std::optional<Growth> growth_ GUARDED_BY(commit_lock_);

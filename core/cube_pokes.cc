@@ -2,8 +2,7 @@
 //
 // Why nothing is lost, and nothing taken for damage.
 // 1. Stores go to the mapping of the brick file under poke_lock_: two writers of one element come
-// one
-//    after the other, and the death of the daemon loses none of what was answered.
+//    one after the other, and the death of the daemon loses none of what was answered.
 // 2. Recovery holds the elements of frames that no mark vouches for against the checksums of their
 //    rows. So before the first store into a slot everything is synced, and a record says, durably,
 //    that the slot is poked: whoever verifies checksums leaves it out.
@@ -11,8 +10,7 @@
 //    that adds it. A frame that was removed hides the patches under it when it comes back, so
 //    coming back undoes exactly the removal.
 // 4. The elements of a whole view are replaced by a redo record, which refers to a copy of them;
-// then
-//    they are stored. Recovery stores them again unless a mark covers the record. No mark does
+//    then they are stored. Recovery stores them again unless a mark covers the record. No mark does
 //    before all are stored (sync_lock_), and a poke after it syncs first: so nothing newer is
 //    overwritten.
 
@@ -44,6 +42,33 @@ std::uint64_t slot_at(const Box& box, std::uint64_t file_offset) {
   return layer / box.slot_layers;
 }
 
+// The patches that a view of an older snapshot shows. They never move, so these are the present
+// ones, and of its own those that went with the last of their indexes since.
+BoxIndex patches_of(const Snapshot& pinned, const Snapshot& newest) {
+  if (pinned.patch_removals == newest.patch_removals) return newest.patches;
+  BoxIndex all = newest.patches;
+  pinned.patches.for_all([&](const Box& patch) {
+    if (all.find(patch.id) != nullptr) return;
+    if (auto more = all.put(patch); more.ok()) all = *std::move(more);
+  });
+  return all;
+}
+
+// Whether frames give the same elements of a view as in an older snapshot.
+bool shows_the_same(const Snapshot& now, const Snapshot& pinned, const View& view) {
+  if (now.generation == pinned.generation) return true;
+  const std::uint64_t count = view.element_count();
+  std::vector<std::byte> is(std::min(count, step_bytes));
+  std::vector<std::byte> was(is.size());
+  for (std::uint64_t done = 0; done < count; done += step_bytes) {
+    const Interval range{done, std::min(count, done + step_bytes)};
+    gather_mask(view, now.boxes, range, is.data());
+    gather_mask(view, pinned.boxes, range, was.data());
+    if (std::memcmp(is.data(), was.data(), range.length()) != 0) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 // What a range is and becomes, and where what changes of it lies.
@@ -57,30 +82,32 @@ struct CubeOnDisk::PokePlan {
   bool changes_structure() const { return !slots.empty() || !pads.empty(); }
 };
 
-void CubeOnDisk::gather_all(const Pinned& pinned, const View& view, Interval range,
-                            std::byte* target, Coding coding) const {
+Status CubeOnDisk::gather_all(const Pinned& pinned, const View& view, Interval range,
+                              std::byte* target, Coding coding) const {
   const Definition& d = pinned->definition;
   Element pad;
   recode(pad.bytes.data(), d.pad.bytes.data(), 1, native(coding.type), coding);
-  // Patches never move, so also an older view shows those that there are by now.
   const Pinned newest = pin();
-  if (newest->patches.size() == 0)
-    return gather(view, pinned->boxes, pinned.mapping.get(), d.coding, range, target, coding, pad);
-  gather(view, newest->patches, newest.mapping.get(), d.coding, range, target, coding, pad);
-  gather_over(view, pinned->boxes, pinned.mapping.get(), d.coding, range, target, coding);
+  const BoxIndex patches = patches_of(*pinned.snapshot, *newest.snapshot);
+  const std::byte* const from = newest.mapping.get();
+  const bool good =
+      patches.size() == 0
+          ? gather(view, pinned->boxes, from, d.coding, range, target, coding, pad)
+          : gather(view, patches, from, d.coding, range, target, coding, pad) &&
+                gather_over(view, pinned->boxes, from, d.coding, range, target, coding);
+  if (good) return {};
+  return fail(std::errc::io_error, "the elements cannot be read where they lie on disk");
 }
 
 Status CubeOnDisk::read(const Pinned& pinned, const View& view, Interval range, std::byte* target,
                         Coding coding) const {
-  gather_all(pinned, view, range, target, coding);
-  return {};
+  return gather_all(pinned, view, range, target, coding);
 }
 
 void CubeOnDisk::read_mask(const Pinned& pinned, const View& view, Interval range,
                            std::byte* target) const {
   gather_mask(view, pinned->boxes, range, target);
-  if (const auto newest = snapshot(); newest->patches.size() > 0)
-    gather_mask_over(view, newest->patches, range, target);
+  gather_mask_over(view, patches_of(*pinned.snapshot, *snapshot()), range, target);
 }
 
 // ---- Plan ----
@@ -114,11 +141,11 @@ Status CubeOnDisk::plan_changes(const Pinned& pinned, const Pinned& newest, cons
   plan.held = std::make_unique<std::byte[]>(count);
   gather_mask(view, pinned->boxes, range, plan.held.get());
   const auto patched = std::make_unique<std::byte[]>(count);
-  gather_mask(view, newest->patches, range, patched.get());
+  gather_mask(view, patches_of(*pinned.snapshot, *newest.snapshot), range, patched.get());
   const auto is_pad = [&](std::uint64_t i) {
     return plan.held[i] == std::byte{0} && patched[i] == std::byte{0} && differs(i);
   };
-  plan.pads = cuboids_of(view, range, is_pad, most_patches + 1);
+  plan.pads = cuboids_of(view, range, is_pad, most_patches);
   for (const ElementCuboid& pad : plan.pads)
     for (std::size_t axis = 0; axis < pad.origin.size(); ++axis)
       if (!newest->axes[axis].position_of(pad.origin[axis]))
@@ -155,8 +182,6 @@ Status CubeOnDisk::make_patches(const std::vector<ElementCuboid>& cuboids, std::
   if (cuboids.size() > most_patches)
     return fail(std::errc::no_space_on_device,
                 "too many scattered elements that no frame gave, in one step");
-  std::uint64_t id = 0;
-  now->patches.for_all([&](const Box& patch) { id = std::max(id, patch.id); });
   for (const ElementCuboid& cuboid : cuboids) {
     Box box;
     box.origin = cuboid.origin;
@@ -164,7 +189,7 @@ Status CubeOnDisk::make_patches(const std::vector<ElementCuboid>& cuboids, std::
     box.layer_axis = cuboid.extent.size() - 1;
     box.slot_layers = box.extent[box.layer_axis];
     ACCRETE_TRY(box, lay_out(box, size));
-    box.id = ++id;
+    box.id = ++last_patch_;
     box.written = 1;
     ACCRETE_TRY(box.file_offset, bricks_->take(box.byte_length()));
     made.push_back(box);
@@ -176,7 +201,7 @@ Status CubeOnDisk::make_patches(const std::vector<ElementCuboid>& cuboids, std::
           box.file_offset + done,
           std::span(pads).first(std::min<std::uint64_t>(pads.size(), box.byte_length() - done))));
   }
-  return made.empty() ? Status() : bricks_->sync();
+  return {};
 }
 
 void CubeOnDisk::drop_patches(Draft& draft) {
@@ -195,14 +220,20 @@ void CubeOnDisk::drop_patches(Draft& draft) {
   });
 }
 
-// Journals what a plan needs, and the redo record of a replacement.
-Status CubeOnDisk::record_poke(const PokePlan& plan, const View& view, const PosixFile* elements) {
+// Journals what a plan needs, and the redo record of a replacement: durable on return. Without such
+// a record where the view is of frames that went, or came back, since: recovery would not find
+// their elements.
+Status CubeOnDisk::record_poke(const Pinned& pinned, const View& view, const PokePlan& plan,
+                               const PosixFile* elements) {
   if (!plan.changes_structure() && elements == nullptr) return {};
   std::vector<Box> patches;
-  Status status = make_patches(plan.pads, patches);
+  bool is_published = false;
   Status synced;
-  if (status.ok()) {
+  Status status = make_patches(plan.pads, patches);
+  if (status.ok() && !patches.empty()) synced = bricks_->sync();
+  if (status.ok() && synced.ok()) {
     MutexLock lock(commit_lock_);
+    bool has_redo = false;
     status = change([&](Draft& draft) REQUIRES(commit_lock_) -> Status {
       Definition definition = draft.base().definition;
       definition.poked_ns = now_ns();
@@ -214,22 +245,26 @@ Status CubeOnDisk::record_poke(const PokePlan& plan, const View& view, const Pos
         draft.put(*box);
       }
       for (const Box& patch : patches) draft.put_patch(patch);
-      if (elements == nullptr) return {};
+      has_redo = elements != nullptr && shows_the_same(draft.base(), *pinned.snapshot, view);
+      if (!has_redo) return {};
       Redo redo = Redo::of(view);
       ACCRETE_TRY(const std::uint64_t length, elements->size());
       ACCRETE_TRY(redo.elements, heap_->append(*elements, 0, length));
+      // A record that is on disk without its elements would be cut off, after some were stored.
+      synced = heap_->sync();
+      ACCRETE_CHECK(synced);
       draft.freed.texts.push_back(redo.elements);
       draft.set_redo(std::move(redo));
       return {};
     });
-    if (status.ok() && elements != nullptr) last_redo_ = journal_->sequence();
-    if (status.ok()) synced = journal_->sync();
+    is_published = status.ok();
+    if (is_published && has_redo) last_redo_ = journal_->sequence();
+    if (is_published) synced = journal_->sync();
   }
-  if (!status.ok()) {
+  if (!is_published)
     for (const Box& patch : patches) bricks_->give_back(patch.file_offset, patch.byte_length());
-    return status;
-  }
-  if (!synced.ok()) fence(synced.error());
+  if (synced.ok()) return status;
+  fence(synced.error());
   return synced;
 }
 
@@ -243,15 +278,17 @@ Status CubeOnDisk::store(const Pinned& pinned, const View& view, Interval range,
   const auto put = [&](const std::byte* from, const std::byte* to) {
     bool good = store_elements(view, pinned->boxes, mapping.get(), size, range, from, to, nullptr);
     if (plan.held != nullptr)
-      good = store_elements(view, newest->patches, mapping.get(), size, range, from, to,
-                            plan.held.get()) &&
+      good = store_elements(view, patches_of(*pinned.snapshot, *newest.snapshot), mapping.get(),
+                            size, range, from, to, plan.held.get()) &&
              good;
     return good;
   };
+  const bool good = put(plan.old.get(), plan.now.get());
+  if (!good) put(plan.now.get(), plan.old.get());
+  // Not before: a sync that begins meanwhile would take it for done.
   poked_ns_ = now_ns();
   poked_ = true;
-  if (put(plan.old.get(), plan.now.get())) return {};
-  put(plan.now.get(), plan.old.get());
+  if (good) return {};
   return fail(std::errc::no_space_on_device,
               "the disk is full, or could not be read, where the elements lie");
 }
@@ -273,7 +310,6 @@ void CubeOnDisk::drop_stale(const View& view, Interval range, const ElementEdit&
 Result<RecentValues::Ticket> CubeOnDisk::poke(const Pinned& pinned, const View& view,
                                               Interval range, ElementEdit& edit,
                                               PokeOrigin origin) {
-  ACCRETE_CHECK(writable());
   const Coding coding = pinned->definition.coding;
   const std::size_t size = size_of(coding.type);
   const std::uint64_t bytes = range.length() * size;
@@ -281,7 +317,8 @@ Result<RecentValues::Ticket> CubeOnDisk::poke(const Pinned& pinned, const View& 
   plan.old = bytes_of(bytes);
   plan.now = bytes_of(bytes);
   MutexLock poking(poke_lock_);
-  gather_all(pinned, view, range, plan.old.get(), coding);
+  ACCRETE_CHECK(writable());
+  ACCRETE_CHECK(gather_all(pinned, view, range, plan.old.get(), coding));
   std::memcpy(plan.now.get(), plan.old.get(), bytes);
   ACCRETE_CHECK(edit.apply(plan.now.get()));
   // Where something is being told, these elements may not be known everywhere as they are.
@@ -291,7 +328,7 @@ Result<RecentValues::Ticket> CubeOnDisk::poke(const Pinned& pinned, const View& 
   if (plan.changes == 0 && is_told) return RecentValues::Ticket();
   if (plan.changes != 0) {
     ACCRETE_CHECK(sync_before_poke(plan.changes_structure()));
-    ACCRETE_CHECK(record_poke(plan, view, nullptr));
+    ACCRETE_CHECK(record_poke(pinned, view, plan, nullptr));
   }
   auto ticket = recent_.remember(view, range, {plan.old, plan.now, size, origin});
   if (plan.changes != 0) ACCRETE_CHECK(store(pinned, view, range, plan));
@@ -317,7 +354,7 @@ Status CubeOnDisk::for_pieces(const Pinned& pinned, const View& view, const Posi
     PokePlan plan;
     plan.old = bytes_of(bytes);
     plan.now = bytes_of(bytes);
-    gather_all(pinned, view, range, plan.old.get(), coding);
+    ACCRETE_CHECK(gather_all(pinned, view, range, plan.old.get(), coding));
     ACCRETE_TRY(const std::size_t n, elements.read(done * size, {plan.now.get(), bytes}));
     if (n < bytes) return fail(std::errc::io_error, "the new elements are cut off");
     ACCRETE_CHECK(body(range, plan));
@@ -327,11 +364,11 @@ Status CubeOnDisk::for_pieces(const Pinned& pinned, const View& view, const Posi
 
 Result<RecentValues::Ticket> CubeOnDisk::replace(const Pinned& pinned, const View& view,
                                                  const PosixFile& elements) {
-  ACCRETE_CHECK(writable());
   const std::size_t size = size_of(pinned->definition.coding.type);
   const std::uint64_t bytes = view.element_count() * size;
   MutexLock poking(poke_lock_);
-  // Everything that can fail comes before the record. The former values lie in a file, since they
+  ACCRETE_CHECK(writable());
+  // What can be known to fail comes before the record. The former values lie in a file, since they
   // may be more than fits into memory.
   ACCRETE_TRY(const PosixFile former, PosixFile::unnamed_in(directory_));
   ACCRETE_CHECK(former.allocate(0, bytes, true));
@@ -351,14 +388,23 @@ Result<RecentValues::Ticket> CubeOnDisk::replace(const Pinned& pinned, const Vie
       view, {0, view.element_count()},
       {former_values, all.changes == 0 ? former_values : nullptr, size, PokeOrigin{}});
   if (all.changes == 0) return ticket;
-  MutexLock syncing(sync_lock_);  // no mark may cover the record before all is stored
-  ACCRETE_CHECK(record_poke(all, view, &elements));
-  ACCRETE_CHECK(for_pieces(pinned, view, elements,
-                           [&](Interval range, PokePlan& plan) REQUIRES(poke_lock_) -> Status {
-                             ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
-                             return plan.changes == 0 ? Status() : store(pinned, view, range, plan);
-                           }));
-  return ticket;
+  const auto store_all = [&](const PosixFile& from) REQUIRES(poke_lock_) {
+    return for_pieces(pinned, view, from,
+                      [&](Interval range, PokePlan& plan) REQUIRES(poke_lock_) -> Status {
+                        ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
+                        return plan.changes == 0 ? Status() : store(pinned, view, range, plan);
+                      });
+  };
+  Status stored;
+  {
+    MutexLock syncing(sync_lock_);  // no mark may cover the record before all is stored
+    ACCRETE_CHECK(record_poke(pinned, view, all, &elements));
+    stored = store_all(elements);
+    if (!stored.ok()) (void)store_all(former);  // up to the piece that failed, which is as it was
+  }
+  if (stored.ok()) return ticket;
+  (void)sync_now();  // a mark, or recovery would store them after all
+  return std::move(stored).error();
 }
 
 }  // namespace accrete

@@ -37,7 +37,7 @@ std::vector<std::uint64_t> sum_frame(const View& view, const BoxIndex& boxes,
   FrameSummer summer;
   for (std::uint64_t at = 0; at < count; at += step) {
     const Interval range{at, std::min(count, at + step)};
-    gather(view, boxes, mapping, at_rest, range, chunk.data(), at_rest, pad);
+    if (!gather(view, boxes, mapping, at_rest, range, chunk.data(), at_rest, pad)) return {};
     summer.add(std::span(chunk).first(range.length() * size));
   }
   return summer.finish();

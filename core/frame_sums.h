@@ -29,7 +29,7 @@ class FrameSummer {
   std::vector<std::uint64_t> sums_;
 };
 
-// The sums of what the boxes hold for a frame's view.
+// The sums of what the boxes hold for a frame's view; none where it cannot be read.
 std::vector<std::uint64_t> sum_frame(const View& view, const BoxIndex& boxes,
                                      const std::byte* mapping, Coding at_rest, const Element& pad);
 

@@ -506,7 +506,7 @@ std::array<std::uint64_t, 2> IngestFile::digest_all() {
         std::fill(part.begin() + static_cast<std::ptrdiff_t>(n.ok() ? *n : 0), part.end(),
                   std::byte{0});
       } else {
-        read_locked(digested_, part);
+        if (!read_locked(digested_, part).ok()) std::fill(part.begin(), part.end(), std::byte{0});
       }
       digest_.add(part);
       digested_ += part.size();

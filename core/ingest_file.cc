@@ -222,13 +222,13 @@ Result<std::size_t> IngestFile::read(std::uint64_t offset, std::span<std::byte> 
     ACCRETE_TRY(const std::size_t n, staging_.read(offset, part));
     std::fill(part.begin() + static_cast<std::ptrdiff_t>(n), part.end(), std::byte{0});
   } else {
-    read_locked(offset, part);
+    ACCRETE_CHECK(read_locked(offset, part));
   }
   return part.size();
 }
 
 // REQUIRES: probing or direct, and the range lies within size_.
-void IngestFile::read_locked(std::uint64_t offset, std::span<std::byte> target) {
+Status IngestFile::read_locked(std::uint64_t offset, std::span<std::byte> target) {
   std::fill(target.begin(), target.end(), std::byte{0});
   const auto copy = [&](std::string_view from, std::uint64_t base) {
     const std::uint64_t first = std::max(offset, base);
@@ -238,14 +238,14 @@ void IngestFile::read_locked(std::uint64_t offset, std::span<std::byte> target) 
                   target.begin() + static_cast<std::ptrdiff_t>(first - offset));
   };
   copy(head_, 0);
-  if (state_ != State::direct) return;
+  if (state_ != State::direct) return {};
   const std::uint64_t data_begin = reserved_->layout.data_offset;
   const std::uint64_t data_end = data_begin + reserved_->layout.data_bytes;
   copy(tail_, data_end);
   const std::uint64_t first = std::max(offset, data_begin);
   const std::uint64_t last = std::min(offset + target.size(), data_end);
-  if (first < last)
-    reserved_->writer->read(first - data_begin, target.subspan(first - offset, last - first));
+  if (first >= last) return {};
+  return reserved_->writer->read(first - data_begin, target.subspan(first - offset, last - first));
 }
 
 // ---- What it is, and where it goes ----
@@ -356,7 +356,7 @@ Result<std::string> IngestFile::sort_key_in(const Snapshot& now, const FrameLayo
 Result<std::string> IngestFile::text_at(std::uint64_t offset, std::uint64_t length) {
   std::string text(length, '\0');
   if (state_ != State::staged) {
-    read_locked(offset, std::as_writable_bytes(std::span(text)));
+    ACCRETE_CHECK(read_locked(offset, std::as_writable_bytes(std::span(text))));
     return text;
   }
   ACCRETE_TRY(const std::size_t n, source().read(offset, std::as_writable_bytes(std::span(text))));
@@ -416,8 +416,9 @@ Status IngestFile::pump_transposed() {
   std::vector<std::byte> piece(std::min(count, step) * size);
   for (std::uint64_t at = 0; at < count; at += step) {
     const Interval range{at, std::min(count, at + step)};
-    gather(source_view, boxes, mapping.get() + layout.data_offset, layout.coding, range,
-           piece.data(), layout.coding, Element{});
+    if (!gather(source_view, boxes, mapping.get() + layout.data_offset, layout.coding, range,
+                piece.data(), layout.coding, Element{}))
+      return fail(std::errc::io_error, "the staging file cannot be read");
     ACCRETE_CHECK(
         r.writer->write_natural(natural, range, std::span(piece).first(range.length() * size)));
   }
@@ -456,7 +457,7 @@ Status IngestFile::stage() {
   std::vector<std::byte> piece(std::min<std::uint64_t>(copy_step, size_));
   for (std::uint64_t done = 0; done < size_; done += copy_step) {
     const auto part = std::span(piece).first(std::min<std::uint64_t>(copy_step, size_ - done));
-    read_locked(done, part);
+    ACCRETE_CHECK(read_locked(done, part));
     ACCRETE_CHECK(write_staged(done, part));
   }
   ACCRETE_CHECK(staging_.truncate(size_));

@@ -56,7 +56,7 @@ class IngestFile final : public Ingest {
   Status write_staged(std::uint64_t offset, std::span<const std::byte> bytes) REQUIRES(lock_);
   Status write_tail(std::uint64_t offset, std::span<const std::byte> bytes) REQUIRES(lock_);
   Status truncate_locked(std::uint64_t size) REQUIRES(lock_);
-  void read_locked(std::uint64_t offset, std::span<std::byte> target) REQUIRES(lock_);
+  Status read_locked(std::uint64_t offset, std::span<std::byte> target) REQUIRES(lock_);
   void digest_in_order(std::uint64_t offset, std::span<const std::byte> bytes) REQUIRES(lock_);
   std::array<std::uint64_t, 2> digest_all() REQUIRES(lock_);
 

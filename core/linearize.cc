@@ -24,6 +24,7 @@
 #include <deque>
 
 #include "core/cuboids.h"
+#include "core/fault_guard.h"
 #include "core/strided_copy.h"
 
 namespace accrete {
@@ -397,16 +398,15 @@ class ScatteredRows {
   void copy() {
     std::sort(rows_.begin(), rows_.end(),
               [](const Row& a, const Row& b) { return a.stream < b.stream; });
-    std::vector<const std::byte*> sources;
-    for (std::size_t i = 0; i < rows_.size(); i += sources.size()) {
+    for (std::size_t i = 0; i < rows_.size(); i += sources_.size()) {
       const Row& first = rows_[i];
-      sources.clear();
+      sources_.clear();
       for (std::size_t j = i; j < rows_.size() && rows_[j].stream == first.stream + (j - i) &&
                               rows_[j].length == first.length && rows_[j].stride == first.stride;
            ++j)
-        sources.push_back(mapping_ + rows_[j].file);
+        sources_.push_back(mapping_ + rows_[j].file);
       const std::size_t size = size_of(from_.type);
-      transpose_rows(target_ + first.stream * size, first.stride * size, sources, first.length,
+      transpose_rows(target_ + first.stream * size, first.stride * size, sources_, first.length,
                      from_, to_);
     }
   }
@@ -422,43 +422,48 @@ class ScatteredRows {
   Coding from_;
   Coding to_;
   std::vector<Row> rows_;
+  std::vector<const std::byte*> sources_;
 };
 
 }  // namespace
 
 namespace {
 
-void copy_blocks(Walk& walk, const View& view, const std::byte* mapping, Coding at_rest,
+// False: the mapping could not be read. What the walk needs it has from an earlier one, so that
+// nothing is owned by what is left where it stands.
+bool copy_blocks(Walk& walk, const View& view, const std::byte* mapping, Coding at_rest,
                  std::byte* target, Coding coding) {
   const std::size_t size = size_of(at_rest.type);
   ScatteredRows scattered(mapping, target, at_rest, coding);
   PerAxis<std::uint64_t> target_stride(view.rank());
-  walk.for_blocks([&](const Block& block) {
-    if (scattered.take(block)) return;
-    std::byte* const to = target + block.stream_index * size;
-    const std::byte* const from = mapping + block.file_offset;
-    if (block.element_count() == 1) return recode(to, from, 1, at_rest, coding);
-    for (std::size_t d = 0; d < view.rank(); ++d) target_stride[d] = block.stream_stride[d] * size;
-    strided_copy(to, target_stride, from, block.file_stride, block.extent, at_rest, coding);
-  });
-  scattered.copy();
+  auto copy = [&] {
+    walk.for_blocks([&](const Block& block) {
+      if (scattered.take(block)) return;
+      std::byte* const to = target + block.stream_index * size;
+      const std::byte* const from = mapping + block.file_offset;
+      if (block.element_count() == 1) return recode(to, from, 1, at_rest, coding);
+      for (std::size_t d = 0; d < view.rank(); ++d)
+        target_stride[d] = block.stream_stride[d] * size;
+      strided_copy(to, target_stride, from, block.file_stride, block.extent, at_rest, coding);
+    });
+    scattered.copy();
+  };
+  return run_guarded(copy);
 }
 
 }  // namespace
 
-void gather(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
+bool gather(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
             Interval range, std::byte* target, Coding coding, const Element& pad) {
   Walk walk(view, boxes, size_of(at_rest.type), Slots::written, range);
   if (walk.count() < range.length()) fill(target, range.length(), pad, coding.type);
-  copy_blocks(walk, view, mapping, at_rest, target, coding);
+  return copy_blocks(walk, view, mapping, at_rest, target, coding);
 }
 
-std::uint64_t gather_over(const View& view, const BoxIndex& boxes, const std::byte* mapping,
-                          Coding at_rest, Interval range, std::byte* target, Coding coding) {
+bool gather_over(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
+                 Interval range, std::byte* target, Coding coding) {
   Walk walk(view, boxes, size_of(at_rest.type), Slots::written, range);
-  const std::uint64_t held = walk.count();
-  if (held > 0) copy_blocks(walk, view, mapping, at_rest, target, coding);
-  return held;
+  return walk.count() == 0 || copy_blocks(walk, view, mapping, at_rest, target, coding);
 }
 
 void gather_mask(const View& view, const BoxIndex& boxes, Interval range, std::byte* target) {

@@ -60,13 +60,14 @@ bool collect_runs(const View& view, const BoxIndex& boxes, std::size_t element_s
 // Copies the elements `range` of the view's stream out of the mapped brick file into `target`
 // (range.length() elements), converting the coding; what no block holds becomes `pad` (given in
 // the target's coding). `mapping`: address of byte 0 of the brick file. Transposed views are copied
-// in cache-sized blocks, the byte swap in the same pass. Thread-safe.
-void gather(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
-            Interval range, std::byte* target, Coding coding, const Element& pad);
-// The same without pad: what no block holds stays as it is in `target`. Returns how many elements
-// were copied.
-std::uint64_t gather_over(const View& view, const BoxIndex& boxes, const std::byte* mapping,
-                          Coding at_rest, Interval range, std::byte* target, Coding coding);
+// in cache-sized blocks, the byte swap in the same pass. False: the file could not be read
+// (core/fault_guard.h), and `target` holds anything. Thread-safe.
+[[nodiscard]] bool gather(const View& view, const BoxIndex& boxes, const std::byte* mapping,
+                          Coding at_rest, Interval range, std::byte* target, Coding coding,
+                          const Element& pad);
+// The same without pad: what no block holds stays as it is in `target`.
+[[nodiscard]] bool gather_over(const View& view, const BoxIndex& boxes, const std::byte* mapping,
+                               Coding at_rest, Interval range, std::byte* target, Coding coding);
 
 // The mask of the same range, a byte an element: 1 where a live frame gave it, that is where a
 // written slot of a box holds it, else 0. Looks at no element. Thread-safe.

@@ -1,6 +1,7 @@
 #include "core/poke.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "core/fault_guard.h"
@@ -9,8 +10,14 @@
 namespace accrete {
 
 RecentValues::Ticket RecentValues::keep(Entry entry) {
-  MutexLock lock(mutex_);
-  const auto at = entries_.insert(entries_.end(), std::move(entry));
+  std::list<Entry> fresh;
+  fresh.push_back(std::move(entry));
+  const auto at = fresh.begin();
+  {
+    MutexLock lock(mutex_);
+    entries_.splice(entries_.end(), fresh);
+  }
+  // Without the lock: where no memory is left for the ticket its end comes at once.
   return Ticket(&*at, [this, at](const void*) {
     std::list<Entry> last;  // destroyed after the lock
     MutexLock removing(mutex_);
@@ -47,7 +54,11 @@ bool had_as_of(const Pinned& before, const Coords& at,
           static_cast<std::uint64_t>(at[box.layer_axis] - box.origin[box.layer_axis]);
       if ((box.written >> (layer / box.slot_layers) & 1) == 0) return;
       is_held = true;
-      found = is_such(before.mapping.get() + box.offset_of(at, size));
+      std::array<std::byte, 8> element{};
+      auto read = [&] {
+        std::memcpy(element.data(), before.mapping.get() + box.offset_of(at, size), size);
+      };
+      found = run_guarded(read) && is_such(element.data());
     });
   }
   return is_held ? found : is_such(before->pad_at_rest().bytes.data());
@@ -127,60 +138,73 @@ bool store_elements(const View& view, const BoxIndex& boxes, std::byte* mapping,
   return good;
 }
 
-std::vector<ElementCuboid> cuboids_of(const View& view, Interval range,
-                                      const std::function<bool(std::uint64_t)>& is_one,
-                                      std::size_t most) {
-  // Runs along the view's fastest dimension first.
-  std::vector<ElementCuboid> cuboids;
-  const std::size_t fastest = view.dimension(0).axis;
-  for (std::uint64_t i = 0; i < range.length(); ++i) {
-    if (!is_one(i)) continue;
-    Coords at = view.coordinates_of(range.begin + i);
-    if (!cuboids.empty()) {
-      ElementCuboid& last = cuboids.back();
-      Coords next = last.origin;
-      next[fastest] += static_cast<std::int64_t>(last.extent[fastest]);
-      if (at == next) {
-        ++last.extent[fastest];
+namespace {
+
+// Joins cuboids that differ in nothing but their place on one axis, where they follow each other
+// there. They come out in another order.
+std::vector<ElementCuboid> joined_along(std::size_t axis, std::vector<ElementCuboid> cuboids) {
+  // The same for all that can be joined, and those by their place.
+  const auto compare = [axis](const ElementCuboid& a, const ElementCuboid& b) {
+    for (std::size_t i = 0; i < a.origin.size(); ++i)
+      if (i != axis) {
+        if (a.origin[i] != b.origin[i]) return a.origin[i] < b.origin[i] ? -1 : 1;
+        if (a.extent[i] != b.extent[i]) return a.extent[i] < b.extent[i] ? -1 : 1;
+      }
+    return 0;
+  };
+  std::sort(cuboids.begin(), cuboids.end(), [&](const ElementCuboid& a, const ElementCuboid& b) {
+    const int order = compare(a, b);
+    return order != 0 ? order < 0 : a.origin[axis] < b.origin[axis];
+  });
+  std::vector<ElementCuboid> joined;
+  for (ElementCuboid& cuboid : cuboids) {
+    if (!joined.empty() && compare(joined.back(), cuboid) == 0) {
+      ElementCuboid& last = joined.back();
+      if (cuboid.origin[axis] == last.origin[axis] + static_cast<std::int64_t>(last.extent[axis])) {
+        last.extent[axis] += cuboid.extent[axis];
         continue;
       }
     }
-    if (cuboids.size() == most) break;
-    cuboids.push_back({std::move(at), Shape(view.cube_rank(), 1)});
+    joined.push_back(std::move(cuboid));
   }
-  // Then those of equal extents that follow each other along another one.
-  for (std::size_t d = 1; d < view.rank(); ++d) {
-    const std::size_t axis = view.dimension(d).axis;
-    const auto key = [axis](const ElementCuboid& cuboid) {
-      Coords place = cuboid.origin;
-      place[axis] = 0;
-      return place;
-    };
-    std::sort(cuboids.begin(), cuboids.end(), [&](const ElementCuboid& a, const ElementCuboid& b) {
-      const Coords ka = key(a);
-      const Coords kb = key(b);
-      if (ka != kb) return std::lexicographical_compare(ka.begin(), ka.end(), kb.begin(), kb.end());
-      if (a.extent != b.extent)
-        return std::lexicographical_compare(a.extent.begin(), a.extent.end(), b.extent.begin(),
-                                            b.extent.end());
-      return a.origin[axis] < b.origin[axis];
-    });
-    std::vector<ElementCuboid> joined;
-    for (ElementCuboid& cuboid : cuboids) {
-      if (!joined.empty()) {
-        ElementCuboid& last = joined.back();
-        Shape extent = last.extent;
-        extent[axis] = cuboid.extent[axis];
-        const auto end = last.origin[axis] + static_cast<std::int64_t>(last.extent[axis]);
-        if (key(last) == key(cuboid) && extent == cuboid.extent && end == cuboid.origin[axis]) {
-          last.extent[axis] += cuboid.extent[axis];
-          continue;
-        }
+  return joined;
+}
+
+}  // namespace
+
+std::vector<ElementCuboid> cuboids_of(const View& view, Interval range,
+                                      const std::function<bool(std::uint64_t)>& is_one,
+                                      std::size_t most) {
+  std::vector<ElementCuboid> cuboids;
+  const auto join = [&] {
+    for (std::size_t d = 1; d < view.rank(); ++d)
+      cuboids = joined_along(view.dimension(d).axis, std::move(cuboids));
+  };
+  // Runs along the view's fastest dimension first. Of a block there may be far more of them than
+  // cuboids; so they are joined whenever they have become many.
+  const std::size_t fastest = view.dimension(0).axis;
+  std::uint64_t next = ~std::uint64_t{0};  // the element that may go on with the last run
+  for (std::uint64_t i = 0; i < range.length(); ++i) {
+    if (!is_one(i)) continue;
+    Coords at = view.coordinates_of(range.begin + i);
+    if (next == i) {
+      ElementCuboid& last = cuboids.back();
+      Coords end = last.origin;
+      end[fastest] += static_cast<std::int64_t>(last.extent[fastest]);
+      if (at == end) {
+        ++last.extent[fastest];
+        next = i + 1;
+        continue;
       }
-      joined.push_back(std::move(cuboid));
     }
-    cuboids = std::move(joined);
+    if (cuboids.size() > 2 * most) {
+      join();
+      if (cuboids.size() > most) return cuboids;
+    }
+    cuboids.push_back({std::move(at), Shape(view.cube_rank(), 1)});
+    next = i + 1;
   }
+  join();
   return cuboids;
 }
 

@@ -95,7 +95,8 @@ bool store_elements(const View& view, const BoxIndex& boxes, std::byte* mapping,
                     const std::byte* now, const std::byte* skip);
 
 // Cuboids of coordinates that hold exactly these elements of a view: element i of the range for
-// which is_one(i). Neighbours are joined where they make a larger cuboid. Stops at `most`.
+// which is_one(i). Neighbours are joined where they make a larger cuboid. More than `most` may be
+// not all of them: it stops there.
 struct ElementCuboid {
   Coords origin;
   Shape extent;

@@ -80,14 +80,9 @@ bool lies_within(const Box& box, const Content& content) {
          box.byte_length() <= content.brick_bytes - box.file_offset;
 }
 
-void for_all_boxes(const Snapshot& snapshot, const std::function<void(const Box&)>& visit) {
-  snapshot.boxes.for_all(visit);
-  snapshot.patches.for_all(visit);
-}
-
-bool all_lie_within(const Snapshot& snapshot, const Content& content) {
+bool all_lie_within(const BoxIndex& boxes, const Content& content) {
   bool all = true;
-  for_all_boxes(snapshot, [&](const Box& box) { all = all && lies_within(box, content); });
+  boxes.for_all([&](const Box& box) { all = all && lies_within(box, content); });
   return all;
 }
 
@@ -112,16 +107,17 @@ bool is_whole(const Snapshot& before, const Snapshot& after, const Delta& delta,
   return true;
 }
 
-// Replacing the elements of a view may have been cut short. No mark covers the record, so no space
-// of its boxes has been freed by later ones.
+// Replacing the elements of a view may have been cut short.
 Status store_again(const Snapshot& after, const Redo& redo, const Content& content) {
-  if (!all_lie_within(after, content)) return too_short();
   ACCRETE_CHECK(content.heap.verify(redo.elements));
   ACCRETE_TRY(const View view, redo.view());
   const std::size_t size = size_of(after.definition.coding.type);
   if (view.cube_rank() != after.axes.size() || redo.elements.length % size != 0 ||
       view.element_count() != redo.elements.length / size)
     return fail(std::errc::io_error, "the elements of a replacement are not those of its view");
+  // No mark covers the record, so no space of what it shows was reused since.
+  for (const BoxIndex* boxes : {&after.boxes, &after.patches})
+    if (!all_lie_within(*boxes, content)) return too_short();
   if (content.writable_bricks == nullptr) return {};
   const std::uint64_t step = (1 << 20) / size;
   std::vector<std::byte> now(step * size), old(step * size);
@@ -132,8 +128,10 @@ Status store_again(const Snapshot& after, const Redo& redo, const Content& conte
     ACCRETE_CHECK(content.heap.read_part(redo.elements, done * size, {now.data(), bytes}));
     const Coding coding = after.definition.coding;
     const Element pad = after.pad_at_rest();
-    gather(view, after.patches, content.bricks.get(), coding, range, old.data(), coding, pad);
-    gather_over(view, after.boxes, content.bricks.get(), coding, range, old.data(), coding);
+    const std::byte* const from = content.bricks.get();
+    if (!gather(view, after.patches, from, coding, range, old.data(), coding, pad) ||
+        !gather_over(view, after.boxes, from, coding, range, old.data(), coding))
+      return fail(std::errc::io_error, "the elements of a replacement could not be read");
     gather_mask(view, after.boxes, range, held.data());
     std::byte* const bricks = content.writable_bricks.get();
     if (!store_elements(view, after.boxes, bricks, size, range, old.data(), now.data(), nullptr) ||
@@ -171,20 +169,33 @@ std::uint64_t heap_end(const Snapshot& snapshot) {
   return end;
 }
 
-// What frames that are gone had in the heap, where it is worth the search.
+// What frames that are gone, texts that were rewritten and replacements left in the heap, where it
+// is worth the search.
 void discard_texts(const HeapFile& heap, const Snapshot& snapshot) {
   constexpr std::uint64_t worth_it = 64 << 10;
+  std::vector<HeapRef> used;
   for (FrameId id = 1; id <= snapshot.frames.count(); ++id) {
     const auto row = snapshot.frames.find(id);
-    if (!row || row->state != FrameState::gone) continue;
+    if (!row) continue;
+    used.push_back(row->name);
+    if (row->state == FrameState::gone) continue;
     for (const HeapRef& text : row->texts())
-      if (text.length >= worth_it) (void)heap.discard(text);
+      if (text.length > 0) used.push_back(text);
   }
+  std::sort(used.begin(), used.end(),
+            [](const HeapRef& a, const HeapRef& b) { return a.offset < b.offset; });
+  std::uint64_t end = 0;
+  for (const HeapRef& text : used) {
+    if (text.offset >= end + worth_it) (void)heap.discard({end, text.offset - end, 0});
+    end = std::max(end, text.offset + text.length);
+  }
+  if (heap.end() >= end + worth_it) (void)heap.discard({end, heap.end() - end, 0});
 }
 
 }  // namespace
 
 Status CubeOnDisk::recover() {
+  MutexLock poking(poke_lock_);
   MutexLock syncing(sync_lock_);
   MutexLock lock(commit_lock_);
   ACCRETE_TRY(const std::vector<std::string> names, list_directory(directory_));
@@ -271,7 +282,8 @@ Status CubeOnDisk::recover() {
     if (journal.scan.corrupt) trouble = "the journal is damaged before its last mark";
     cut = kept < journal.scan.records.size() || journal.scan.corrupt;
   }
-  if (!all_lie_within(*now, content)) return too_short();
+  for (const BoxIndex* boxes : {&now->boxes, &now->patches})
+    if (!all_lie_within(*boxes, content)) return too_short();
   const std::uint64_t heap_used = heap_end(*now);
   if (heap_used > heap_size) trouble = "the heap file is shorter than its rows say";
   if (!trouble.empty()) read_only_ = true;
@@ -290,8 +302,6 @@ Status CubeOnDisk::recover() {
             : Journal::resume(directory_, facts_.cube, journal_generation, journal.scan, kept));
     if (journal_generation > generation) rotated_ = journal_start;
   }
-  // As long as no mark covers it, a redo record refers to what lies behind the rows' texts.
-  ACCRETE_TRY(heap_, HeapFile::open(directory_, heap_size, !read_only_));
   durable_frames_ = now->frames.count();
   if (!read_only_ && (last_delta_ > durable_ || !clean)) {
     // What the records took out is about to be reclaimed: they and a mark have to be on disk
@@ -299,7 +309,7 @@ Status CubeOnDisk::recover() {
     const auto make_durable = [&]() REQUIRES(commit_lock_) -> Status {
       if (last_delta_ > durable_) {
         ACCRETE_CHECK(brick_file.sync_data());
-        ACCRETE_CHECK(heap_->sync());
+        ACCRETE_CHECK(heap->sync());
         ACCRETE_CHECK(journal_->sync());
         ACCRETE_CHECK(mark(journal_->sequence(), journal_->end(), now->frames.count()));
       }
@@ -310,16 +320,18 @@ Status CubeOnDisk::recover() {
       read_only_ = true;
     }
   }
-  if (!read_only_) heap_->rewind(heap_used);
+  // Not before: records that no mark covers yet may need what lies behind the texts of frames.
+  ACCRETE_TRY(heap_, HeapFile::open(directory_, read_only_ ? heap_size : heap_used, !read_only_));
   std::vector<BrickFile::Range> used;
-  for_all_boxes(*now, [&](const Box& box) {
-    used.push_back({box.file_offset, box.byte_length()});
-  });
+  for (const BoxIndex* boxes : {&now->boxes, &now->patches})
+    boxes->for_all([&](const Box& box) { used.push_back({box.file_offset, box.byte_length()}); });
   ACCRETE_TRY(bricks_, BrickFile::open(directory_, std::move(used), !read_only_, !clean));
   growth_.emplace(*bricks_);
   if (!read_only_) growth_->restore(*now, !clean);
   if (!read_only_ && !clean) discard_texts(*heap_, *now);
   const auto newest = now->frames.find(now->frames.count());
+  now->patches.for_all([&](const Box& patch)
+                           REQUIRES(poke_lock_) { last_patch_ = std::max(last_patch_, patch.id); });
   poked_ns_ = now->definition.poked_ns;
   changed_ns_ = newest ? newest->arrival_ns : facts_.created_ns;
   set_snapshot(now);

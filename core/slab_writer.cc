@@ -54,7 +54,7 @@ Status SlabWriter::patch(std::uint64_t offset, std::span<const std::byte> part) 
   }
   std::array<std::byte, 8> element{};
   in_order_ = false;
-  read(first, std::span(element).first(size));
+  ACCRETE_CHECK(read(first, std::span(element).first(size)));
   std::copy(part.begin(), part.end(),
             element.begin() + static_cast<std::ptrdiff_t>(offset - first));
   return put(first / size, std::span(element).first(size));
@@ -109,18 +109,20 @@ Status SlabWriter::write_natural(const View& natural, Interval range,
   return write_runs(*bricks_, natural, boxes_, transfer_.cube_size(), range, bytes);
 }
 
-void SlabWriter::read(std::uint64_t offset, std::span<std::byte> target) const {
+Status SlabWriter::read(std::uint64_t offset, std::span<std::byte> target) const {
   const std::size_t size = transfer_.file_size();
   const auto mapping = bricks_->mapping();
-  const auto read_elements = [&](std::uint64_t first, std::uint64_t count, std::byte* to) {
+  const auto read_elements = [&](std::uint64_t first, std::uint64_t count,
+                                 std::byte* to) -> Status {
     const Interval range{first, first + count};
-    if (!converts()) {
-      gather(view_, boxes_, mapping.get(), at_rest_, range, to, transfer_.file(), Element{});
-      return;
-    }
-    std::vector<std::byte> elements(count * transfer_.cube_size());
-    gather(view_, boxes_, mapping.get(), at_rest_, range, elements.data(), at_rest_, Element{});
-    transfer_.to_file(to, elements.data(), count);
+    std::vector<std::byte> elements(converts() ? count * transfer_.cube_size() : 0);
+    const bool good =
+        converts()
+            ? gather(view_, boxes_, mapping.get(), at_rest_, range, elements.data(), at_rest_, {})
+            : gather(view_, boxes_, mapping.get(), at_rest_, range, to, transfer_.file(), {});
+    if (!good) return fail(std::errc::io_error, "what came in cannot be read again");
+    if (converts()) transfer_.to_file(to, elements.data(), count);
+    return {};
   };
   std::array<std::byte, 8> element{};
   const std::span<std::byte> all = target;
@@ -130,12 +132,12 @@ void SlabWriter::read(std::uint64_t offset, std::span<std::byte> target) const {
     const std::uint64_t first = offset / size;
     if (skew == 0 && target.size() >= size) {
       const std::uint64_t count = target.size() / size;
-      read_elements(first, count, target.data());
+      ACCRETE_CHECK(read_elements(first, count, target.data()));
       offset += count * size;
       target = target.subspan(count * size);
       continue;
     }
-    read_elements(first, 1, element.data());
+    ACCRETE_CHECK(read_elements(first, 1, element.data()));
     const std::size_t n = std::min(size - skew, target.size());
     std::copy_n(element.begin() + static_cast<std::ptrdiff_t>(skew), n, target.begin());
     offset += n;
@@ -144,6 +146,7 @@ void SlabWriter::read(std::uint64_t offset, std::span<std::byte> target) const {
   for (std::size_t i = 0; i < part_.size(); ++i)
     if (part_at_ + i >= begin && part_at_ + i < begin + all.size())
       all[part_at_ + i - begin] = static_cast<std::byte>(part_[i]);
+  return {};
 }
 
 std::vector<std::uint64_t> SlabWriter::sums() {

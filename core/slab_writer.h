@@ -29,8 +29,8 @@ class SlabWriter {
   // begins where the last one ended. EINVAL: a value that the cube's type does not have; ENOSPC,
   // EIO.
   Status write(std::uint64_t offset, std::span<const std::byte> bytes);
-  // What was written so far, as long as it is invertible; zeros elsewhere.
-  void read(std::uint64_t offset, std::span<std::byte> target) const;
+  // What was written so far, as long as it is invertible; zeros elsewhere. EIO.
+  Status read(std::uint64_t offset, std::span<std::byte> target) const;
   bool converts() const { return transfer_.converts(); }
   // Whether the file's elements can be made again from the cube's. False is final; the last write
   // is then not to be read back.

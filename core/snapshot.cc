@@ -194,6 +194,7 @@ Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delt
     ACCRETE_CHECK(check_box(box, size_of(next->definition.coding.type)));
     ACCRETE_TRY(next->boxes, next->boxes.put(box));
   }
+  if (!delta.removed_patches.empty()) ++next->patch_removals;
   for (const std::uint64_t id : delta.removed_patches) next->patches = next->patches.remove(id);
   for (const Box& patch : delta.patches) {
     if (patch.rank() != next->axes.size()) return contradiction("a patch of another rank");

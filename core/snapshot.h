@@ -197,6 +197,7 @@ struct Snapshot {
   // Elements that were written in place where no frame gave one: boxes of one written slot each,
   // disjoint among themselves. A written slot of `boxes` hides what they have there.
   BoxIndex patches;
+  std::uint64_t patch_removals = 0;  // deltas of this run that took some away
   FrameTable frames;
   // Live and removed frames by (grow axis, physical start along it).
   struct Place {

@@ -76,7 +76,7 @@ struct ElementRange {
 bool add_from_mapping(Pieces& pieces, const Cube& cube, const Shown& shown,
                       const ElementRange& range, std::size_t width) {
   if (shown.content.view->dimension(0).axis != 0) return false;
-  if (cube.has_patches()) return false;
+  if (cube.has_patches(shown.pinned)) return false;
   std::vector<StreamRun> runs;
   const std::size_t most = std::min(most_runs, range.bytes / least_run_bytes + 8);
   if (!collect_runs(*shown.content.view, shown.pinned->boxes, width, Slots::written, range.elements,

@@ -248,7 +248,8 @@ void expect_naive_gather(const World& world, const View& view, Interval range, R
   for (std::size_t i = 0; i < size; ++i) pad.bytes[i] = static_cast<std::byte>(random());
   constexpr std::byte guard{0xa5};
   std::vector<std::byte> target(range.length() * size + 16, guard);
-  gather(view, world.boxes, world.bytes.data(), at_rest, range, target.data() + 8, coding, pad);
+  ASSERT_TRUE(
+      gather(view, world.boxes, world.bytes.data(), at_rest, range, target.data() + 8, coding, pad));
   for (std::size_t i = 0; i < 8; ++i) {
     ASSERT_EQ(target[i], guard);
     ASSERT_EQ(target[target.size() - 1 - i], guard);

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -13,18 +12,7 @@
 #include "core/growth.h"
 #include "core/linearize.h"
 #include "tests/core/store_fixture.h"
-
-namespace {
-std::atomic<int> syncs_of_journals = 0;
-}
-
-// In place of the C library's.
-extern "C" int fdatasync(int fd) {
-  std::error_code error;
-  const auto path = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), error);
-  if (path.filename().string().starts_with("journal.")) ++syncs_of_journals;
-  return static_cast<int>(::syscall(SYS_fdatasync, fd));
-}
+#include "tests/support/sync_hook.h"
 
 namespace accrete {
 namespace {
@@ -675,6 +663,11 @@ TEST_F(RecoveryTest, SpaceThatAFrameLeftBehindComesBackOnceNobodyLooks) {
 }
 
 TEST_F(RecoveryTest, ALossOfPowerAfterARestartLosesNothingThatWasSynced) {
+  std::atomic<int> syncs_of_journals = 0;
+  const testing::SyncHook hook([&](const std::string& file) {
+    if (file.starts_with("journal.")) ++syncs_of_journals;
+    return 0;
+  });
   // A mark need not be on disk when a sync returns. Before a restart clears what frames left that
   // are gone by then, it has to be.
   for (int n = 0; n < 3; ++n) {

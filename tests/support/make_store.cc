@@ -350,7 +350,7 @@ class Maker {
     for (std::uint8_t& each : chosen) each = below(step) == 0 ? 1 : 0;
     Overwrite edit(testing::random_elements(random_, now->definition.coding.type, range.length()),
                    chosen);
-    (void)must(cube(name)->poke(now, view, range, edit, PokeOrigin::write));
+    (void)must(cube(name)->poke(now, view, range, edit, PokeOrigin{}));
   }
   void poke_some(const std::string& name) {
     const auto view = random_view(cube(name)->pin(), 64);
