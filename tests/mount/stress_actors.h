@@ -117,6 +117,8 @@ class Grower : public Actor {
       const double allowed =
           options_.first_frames +
           (options_.most_frames - options_.first_frames) * passed / (options_.seconds * 1s);
+      // Where there is such data, nothing is read straight from the store any more.
+      if (options_.pokes && passed > options_.seconds / 2 * 1s) board_->pad_pokes = true;
       if (board_->born < options_.most_frames && board_->born < allowed && one_in(2)) {
         if (one_in(2))
           add("append", std::nullopt);
@@ -352,6 +354,7 @@ class Worker : public Actor {
     structure_ = board_.structure();
     const auto depth = static_cast<std::uint32_t>(structure_.order.size());
     verify(spec_of("xyz", {}, Format::raw));
+    verify(spec_of("xyz", {}, Format::txt));
     for (const Format format : {Format::raw, Format::npy, Format::fits}) {
       verify(spec_of("xyz", {}, format));
       for (const char* axes : {"xzy", "yxz", "yzx", "zxy", "zyx"})
@@ -370,7 +373,7 @@ class Worker : public Actor {
     }
     for (int i = 0; i < 300; ++i) {
       const std::uint32_t x = below(board_.width), y = below(board_.height), z = below(depth);
-      const auto format = Format{below(3)};
+      const auto format = Format{below(formats)};
       verify(spec_of("x", {Range{}, {y, y + 1}, {z, z + 1}}, format));
       verify(spec_of("y", {Range{x, x + 1}, {}, {z, z + 1}}, format));
       verify(spec_of("z", {Range{x, x + 1}, {y, y + 1}, {}}, format));
@@ -465,13 +468,15 @@ class Worker : public Actor {
       else if (is_cut && one_in(2))
         ranges[axis] = around(at[axis], extents[axis]);
     }
-    return spec_of(axes, ranges, Format{below(3)});
+    return spec_of(axes, ranges, Format{below(formats)});
   }
 
   // ---- Opening and closing ----
 
   std::unique_ptr<View> open(Spec spec, Access access, const Structure& structure) {
     if (spec.path.starts_with("removed/")) access = Access::descriptor;
+    // Text has no elements that one access could load or store.
+    if (spec.format == Format::txt && access != Access::writing) access = Access::descriptor;
     if (spec.frame != 0 && !options_.frame_pokes && access > Access::descriptor &&
         access != Access::shared)
       access = Access::private_mapping;
@@ -531,6 +536,7 @@ class Worker : public Actor {
                      .value_or(position);
       std::swap(view.frames, view.guesses);
     }
+    if (view.access == Access::writing && one_in(6) && write_over(view)) return;
     if (view.can_write() && one_in(2)) return poke(view, position);
     std::uint64_t length = one_in(3) ? 1 + below(64) : 1;
     if (one_in(20)) {
@@ -551,10 +557,11 @@ class Worker : public Actor {
     length = std::min(length, view.elements() - first);
     std::vector<Expected> before(length);
     for (std::uint64_t i = 0; i < length; ++i) before[i] = expect(view, first + i);
-    std::vector<std::uint64_t> bits(length);
-    if (!fetch(view, first, bits)) return;
+    std::vector<std::uint64_t> values(length);
+    if (!fetch(view, first, values)) return;
     for (std::uint64_t i = 0; i < length; ++i)
-      if (!check(view, first + i, bits[i], before[i])) return;
+      if (!is_in_two_pages(view, first + i) && !check(view, first + i, values[i], before[i]))
+        return;
   }
 
   Expected expect(const View& view, std::uint64_t position) {
@@ -565,18 +572,25 @@ class Worker : public Actor {
     return {frame, board_.element(board_.id(frame, at.x, at.y)).acknowledged};
   }
 
-  bool fetch(View& view, std::uint64_t first, std::vector<std::uint64_t>& bits) {
-    const std::size_t width = coding_.bytes();
+  // The kernel fills and reads its pages one by one, so that text across two may be of two times.
+  bool is_in_two_pages(const View& view, std::uint64_t position) const {
+    if (view.spec.format != Format::txt || !options_.cached) return false;
+    const std::size_t width = coding_.width(Format::txt);
+    return position * width / 4096 != (position * width + width - 1) / 4096;
+  }
+
+  bool fetch(View& view, std::uint64_t first, std::vector<std::uint64_t>& values) {
+    const std::size_t width = coding_.width(view.spec.format);
     const std::size_t begin = view.head + first * width;
     if (view.map != nullptr && (view.fd < 0 || !one_in(8))) {
-      doing("load %zu elements at byte %zu of %s", bits.size(), begin, view.spec.path.c_str());
-      for (std::size_t i = 0; i < bits.size(); ++i)
-        bits[i] = coding_.load(view.map + begin + i * width);
+      doing("load %zu elements at byte %zu of %s", values.size(), begin, view.spec.path.c_str());
+      for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = coding_.from_file(coding_.load(view.map + begin + i * width), view.spec.format);
       return true;
     }
     // Often a few bytes more, so that it begins and ends within elements.
     const std::size_t more = one_in(3) ? std::min<std::size_t>(begin, below(width)) : 0;
-    Bytes bytes(more + bits.size() * width);
+    Bytes bytes(more + values.size() * width);
     doing("pread %zu bytes at %zu of %s", bytes.size(), begin - more, view.spec.path.c_str());
     for (std::size_t got = 0; got < bytes.size();) {
       const ssize_t some = pread(view.fd, bytes.data() + got, bytes.size() - got,
@@ -587,14 +601,14 @@ class Worker : public Actor {
       }
       got += static_cast<std::size_t>(some);
     }
-    for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = coding_.get(&bytes[more + i * width]);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = coding_.read(&bytes[more + i * width], view.spec.format);
     return true;
   }
 
-  bool check(View& view, std::uint64_t position, std::uint64_t bits, const Expected& before) {
+  bool check(View& view, std::uint64_t position, std::uint64_t value, const Expected& before) {
     const Place at = view.place(position);
     const std::uint16_t known = view.frames[at.layer];
-    const std::uint64_t value = coding_.from_file(bits, view.spec.format);
     const std::optional<Value> found = coding_.unpack(value);
     const unsigned frame = found ? board_.frame_of(found->element) : 0;
     const auto wrong = [&](Count kind, const std::string& what) {
@@ -604,7 +618,11 @@ class Worker : public Actor {
     };
     if (value == 0) {  // pad, beyond the rows of a short frame
       const unsigned there = known != 0 ? known : before.frame;
-      if (there != 0 && at.y >= board_.frame(there).rows) return true;
+      if (there != 0 && at.y >= board_.frame(there).rows) {
+        const bool is_sure = known != 0 || board_.is_unchanged(view.structure);
+        if (before.frame != there || before.acknowledged == 0 || !is_sure) return true;
+        return wrong(final_ ? lost : stale, text("acknowledged were %u", before.acknowledged));
+      }
       if (known == 0 && !board_.is_unchanged(view.structure)) return true;
       return wrong(foreign, text("frame %u should be there", there));
     }
@@ -641,7 +659,7 @@ class Worker : public Actor {
     const std::string where =
         text("%s by %s%s: x %u y %u layer %u, at byte %zu, has %#llx, ", view.spec.path.c_str(),
              access_names[static_cast<unsigned>(view.access)], view.fd < 0 ? " (closed)" : "", at.x,
-             at.y, at.layer, view.head + position * coding_.bytes(),
+             at.y, at.layer, view.head + position * coding_.width(view.spec.format),
              static_cast<unsigned long long>(value));
     if (value == 0) return where + "pad";
     const std::optional<Value> found = coding_.unpack(value);
@@ -655,13 +673,12 @@ class Worker : public Actor {
   std::string look_again(View& view, std::uint64_t position) {
     const std::string was = self_.doing.data();
     std::this_thread::sleep_for(100ms);
-    std::vector<std::uint64_t> bits(1);
+    std::vector<std::uint64_t> values(1);
     std::string seen = "later it cannot be read";
-    if (fetch(view, position, bits)) {
-      const std::uint64_t value = coding_.from_file(bits[0], view.spec.format);
-      const std::optional<Value> found = coding_.unpack(value);
+    if (fetch(view, position, values)) {
+      const std::optional<Value> found = coding_.unpack(values[0]);
       seen = found ? text("later it has version %u", found->version)
-                   : text("later it has %#llx", static_cast<unsigned long long>(value));
+                   : text("later it has %#llx", static_cast<unsigned long long>(values[0]));
     }
     doing("%s", was.c_str());
     return seen;
@@ -677,8 +694,12 @@ class Worker : public Actor {
     const bool by_store = view.map != nullptr && !one_in(4);
     const std::uint32_t wanted = one_in(3) ? 2 + below(30) : 1;
     std::vector<Claim> claims;
-    while (claims.size() < wanted && claim(view, position + claims.size(), claims)) continue;
+    const bool may_be_pad = board_->pad_pokes && one_in(4);
+    while (claims.size() < wanted && claim(view, position + claims.size(), claims, may_be_pad))
+      continue;
     if (claims.empty()) return;
+    for (const Claim& claim : claims)
+      if (claim.element->started == 0) count(poke_pad);
     if (by_store) {
       if (hold(claims)) store(view, position, claims);
     } else {
@@ -687,11 +708,12 @@ class Worker : public Actor {
     for (const Claim& claim : claims) claim.element->owner = 0;
   }
 
-  bool claim(const View& view, std::uint64_t position, std::vector<Claim>& claims) {
+  bool claim(const View& view, std::uint64_t position, std::vector<Claim>& claims,
+             bool may_be_pad) {
     if (position >= view.elements()) return false;
     const Place at = view.place(position);
     const unsigned frame = view.frames[at.layer];
-    if (frame == 0 || at.y >= board_.frame(frame).rows) return false;
+    if (frame == 0 || (at.y >= board_.frame(frame).rows && !may_be_pad)) return false;
     const std::uint32_t id = board_.id(frame, at.x, at.y);
     Element& element = board_.element(id);
     std::uint8_t nobody = 0;
@@ -716,13 +738,13 @@ class Worker : public Actor {
     for (const Claim& claim : claims) --board_.frame(claim.frame).holders;
   }
 
-  // The element's next value, as its bytes are in the file.
-  std::uint64_t next(const View& view, const Claim& claim) {
+  // The element's next value.
+  std::uint64_t next(const Claim& claim) {
     const std::uint32_t version = claim.element->started + 1;
     claim.element->writer = static_cast<std::uint8_t>(number_);
     claim.element->started = version;
     board_->ring[board_->poked++ % ring_size] = claim.id;
-    return coding_.to_file(coding_.pack({claim.id, version, number_}), view.spec.format);
+    return coding_.pack({claim.id, version, number_});
   }
 
   void acknowledge(const std::vector<Claim>& claims) {
@@ -736,7 +758,8 @@ class Worker : public Actor {
     const std::size_t end = begin + claims.size() * width;
     doing("store %zu elements at byte %zu of %s", claims.size(), begin, view.spec.path.c_str());
     for (std::size_t i = 0; i < claims.size(); ++i)
-      coding_.store(view.map + begin + i * width, next(view, claims[i]));
+      coding_.store(view.map + begin + i * width,
+                    coding_.to_file(next(claims[i]), view.spec.format));
     int error = 0;
     if (one_in(10)) {
       doing("munmap and close of %s after a store at byte %zu", view.spec.path.c_str(), begin);
@@ -757,22 +780,23 @@ class Worker : public Actor {
 
   // By a write. It may begin and end within a neighbour whose bytes stay as they are.
   void write(View& view, std::uint64_t position, std::vector<Claim>& claims) {
-    const std::size_t width = coding_.bytes();
+    const std::size_t width = coding_.width(view.spec.format);
     std::size_t begin = view.head + position * width;
     Bytes bytes(claims.size() * width);
     std::vector<Claim> neighbours;
     Bytes neighbour(width);
     const auto borrow = [&](std::uint64_t at) {
-      if (!one_in(3) || !claim(view, at, neighbours)) return std::size_t{0};
+      if (!one_in(3) || !claim(view, at, neighbours, false)) return std::size_t{0};
       const Claim& claim = neighbours.back();
       const std::uint32_t version = claim.element->acknowledged;
-      if (claim.element->started != version) return std::size_t{0};  // one was refused: unknown
+      if (version == 0 || claim.element->started != version)
+        return std::size_t{0};  // one was refused: unknown
       const Value value{claim.id, version, claim.element->writer};
-      coding_.put(neighbour.data(), coding_.to_file(coding_.pack(value), view.spec.format));
+      coding_.write(neighbour.data(), coding_.pack(value), view.spec.format);
       return std::size_t{1} + below(width - 1);
     };
     for (std::size_t i = 0; i < claims.size(); ++i)
-      coding_.put(&bytes[i * width], next(view, claims[i]));
+      coding_.write(&bytes[i * width], next(claims[i]), view.spec.format);
     if (const std::size_t some = position > 0 ? borrow(position - 1) : 0) {
       bytes.insert(bytes.begin(), neighbour.end() - static_cast<std::ptrdiff_t>(some),
                    neighbour.end());
@@ -785,12 +809,62 @@ class Worker : public Actor {
     doing("pwrite %zu bytes at %zu of %s", bytes.size(), begin, view.spec.path.c_str());
     const int error = put(view, begin, bytes, claims);
     for (const Claim& claim : neighbours) claim.element->owner = 0;
+    settle(claims, error);
+  }
+
+  // After a write: an errno, or 0. One to a frame that was removed meanwhile may be refused.
+  void settle(const std::vector<Claim>& claims, int error) {
     if (error == 0) return acknowledge(claims);
     const bool is_removed = std::any_of(claims.begin(), claims.end(), [&](const Claim& claim) {
       return !board_.is_live(claim.frame) || board_.frame(claim.frame).changes != claim.changes;
     });
-    if (is_removed && (error == EROFS || error == ESTALE)) return count(pokes_refused);
+    if (is_removed && (error == EROFS || error == ESTALE || error == ENOENT))
+      return count(pokes_refused);
     report_errno(self_.doing.data(), error);
+  }
+
+  // Writes the whole view anew, as cp does over a name. False: not possible with this one.
+  bool write_over(View& view) {
+    if (options_.plain || view.spec.frame != 0 || view.elements() > 4096 || view.can_grow())
+      return false;
+    std::vector<Claim> claims;
+    while (claims.size() < view.elements() && claim(view, claims.size(), claims, true)) continue;
+    const bool all = claims.size() == view.elements();
+    if (all) write_over(view, claims);
+    for (const Claim& claim : claims) claim.element->owner = 0;
+    return all;
+  }
+
+  void write_over(View& view, const std::vector<Claim>& claims) {
+    const std::size_t width = coding_.width(view.spec.format);
+    doing("writing over %s", view.spec.path.c_str());
+    Bytes content(view.size);
+    if (pread(view.fd, content.data(), content.size(), 0) != static_cast<ssize_t>(content.size()))
+      return report_errno(self_.doing.data(), errno);
+    // The same inode, whatever the name means by now.
+    const std::string path = text("/proc/self/fd/%d", view.fd);
+    const int file = ::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC);
+    if (file < 0) {
+      // What it shows may have gone, though it stays open.
+      if (errno != ESTALE || board_.is_unchanged(view.structure))
+        report_errno(self_.doing.data(), errno);
+      return;
+    }
+    for (std::size_t i = 0; i < claims.size(); ++i) {
+      const bool stays_pad = claims[i].element->started == 0;  // that would be a patch for each
+      coding_.write(&content[view.head + i * width], stays_pad ? 0 : next(claims[i]),
+                    view.spec.format);
+    }
+    int error = 0;
+    for (std::size_t at = 0; at < content.size() && error == 0;) {
+      const std::size_t some = std::min<std::size_t>(content.size() - at, 1 + below(16384));
+      const ssize_t put = ::write(file, content.data() + at, some);
+      if (put <= 0) error = put < 0 ? errno : EIO;
+      at += static_cast<std::size_t>(std::max<ssize_t>(put, 0));
+    }
+    if (::close(file) != 0 && error == 0) error = errno;
+    count(poke_whole);
+    settle(claims, error);
   }
 
   int put(View& view, std::size_t begin, const Bytes& bytes, const std::vector<Claim>& claims) {

@@ -12,13 +12,15 @@
 // Less is stale (lost, if it stays so), more or no value at all is torn. Which frame is at which
 // index moves while frames come and go, so the bookkeeping goes by frame and not by index: the
 // value tells its frame. But the map of an open view must never change, and while no frame comes or
-// goes each index must have the frame that it is said to have.
+// goes each index must have the frame that it is said to have. Rows that a short frame lacks are
+// its elements, too: pad, which is 0, until somebody pokes it.
 #pragma once
 
 #include <sys/mman.h>
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdarg>
 #include <cstdint>
@@ -59,8 +61,9 @@ struct Options {
 
 // ---- Elements as values and as bytes ----
 
-enum class Format : unsigned { raw, npy, fits };
-constexpr std::array<const char*, 3> extensions{"raw", "npy", "fits"};
+enum class Format : unsigned { raw, npy, fits, txt };
+constexpr unsigned formats = 4;
+constexpr std::array<const char*, formats> extensions{"raw", "npy", "fits", "txt"};
 
 struct Value {
   std::uint32_t element, version, writer;
@@ -107,6 +110,33 @@ class Coding {
   }
   void put(unsigned char* at, std::uint64_t bits) const { std::memcpy(at, &bits, bytes_); }
 
+  // The same of whatever a file has, which may be text: a value, by its bytes in the file.
+  unsigned width(Format format) const {
+    return format == Format::txt ? (bytes_ == 8 ? 21 : 11) : bytes_;
+  }
+  std::uint64_t read(const unsigned char* at, Format format) const {
+    if (format != Format::txt) return from_file(get(at), format);
+    const std::string line(at, at + width(format) - 1);
+    errno = 0;
+    char* end = nullptr;
+    const std::uint64_t value =
+        is_signed_ ? static_cast<std::uint64_t>(std::strtoll(line.c_str(), &end, 10))
+                   : std::strtoull(line.c_str(), &end, 10);
+    const bool is_number = errno == 0 && *end == '\0' && at[width(format) - 1] == '\n';
+    return is_number ? value : no_value();
+  }
+  void write(unsigned char* at, std::uint64_t value, Format format) const {
+    if (format != Format::txt) return put(at, to_file(value, format));
+    std::array<char, 32> line;
+    const int digits = static_cast<int>(width(format)) - 1;
+    if (is_signed_)
+      std::snprintf(line.data(), line.size(), "%*lld\n", digits, static_cast<long long>(value));
+    else
+      std::snprintf(line.data(), line.size(), "%*llu\n", digits,
+                    static_cast<unsigned long long>(value));
+    std::memcpy(at, line.data(), width(format));
+  }
+
   // One access, as the processor makes it, to an aligned element of a mapping.
   std::uint64_t load(void* at) const {
     if (bytes_ == 8) return std::atomic_ref(*static_cast<std::uint64_t*>(at)).load();
@@ -126,6 +156,8 @@ class Coding {
   }
 
  private:
+  std::uint64_t no_value() const { return pack({0, 1, 0}); }  // there is no frame 0
+
   static constexpr std::uint64_t check = 0xa5;
   static constexpr std::uint64_t factor = 0x9e3779b97f4a7c15;
   static constexpr std::uint64_t inverse() {
@@ -161,6 +193,8 @@ enum Count : unsigned {
   poke_unaligned,
   poke_msync,
   poke_close,
+  poke_whole,
+  poke_pad,
   pokes_refused,
   read_fresh,
   read_open,
@@ -188,6 +222,8 @@ constexpr std::array<const char*, counts> count_names{"pokes: write of an elemen
                                                       "pokes: unaligned write",
                                                       "pokes: stores and msync",
                                                       "pokes: stores, munmap and close",
+                                                      "pokes: whole views written over",
+                                                      "pokes: elements that were pad",
                                                       "pokes refused: frame just removed",
                                                       "reads: just opened",
                                                       "reads: open descriptor",
@@ -232,6 +268,7 @@ struct Process {
 
 struct Shared {
   std::atomic<bool> stop;
+  std::atomic<bool> pad_pokes;                             // what no frame gave may be poked by now
   std::atomic<std::uint64_t> generation;                   // odd while the order of frames changes
   std::atomic<std::uint32_t> length;                       // of the order
   std::atomic<std::uint32_t> born;                         // frames are 1 … born

@@ -94,6 +94,11 @@ class View {
   }
 
   bool can_write() const { return access == Access::writing || access == Access::writable; }
+  // Whether growth makes the file longer.
+  bool can_grow() const {
+    return (spec.format == Format::raw || spec.format == Format::txt) && spec.spans(Axis::z) &&
+           spec.ranges[2].end == to_the_end;
+  }
   std::uint64_t elements() const { return std::uint64_t{extents[0]} * extents[1] * extents[2]; }
   Place place(std::uint64_t position) const {
     std::array<std::uint32_t, 3> at{spec.ranges[0].begin, spec.ranges[1].begin, 0};
@@ -174,7 +179,7 @@ inline int View::open(const Options& options, const Board& board, const Coding& 
 }
 
 inline bool View::read_head(std::vector<std::uint32_t>& shape) {
-  if (spec.format == Format::raw) return true;
+  if (spec.format == Format::raw || spec.format == Format::txt) return true;
   std::string header;
   const auto read_more = [&](std::size_t bytes) {
     const std::size_t before = header.size();
@@ -223,8 +228,9 @@ inline bool View::find_extents(const std::vector<std::uint32_t>& shape, const Bo
   const std::uint32_t z_extent = extents[2];
   if (z_is_open) {
     extents[2] = 1;
-    extents[2] = shape.empty() ? static_cast<std::uint32_t>(size / coding.bytes() / elements())
-                               : shape[spec.axes.find('z')];
+    extents[2] = shape.empty()
+                     ? static_cast<std::uint32_t>(size / coding.width(spec.format) / elements())
+                     : shape[spec.axes.find('z')];
   }
   if (extents[2] != z_extent && board.is_unchanged(structure)) return false;
   if (!shape.empty()) {
@@ -232,7 +238,7 @@ inline bool View::find_extents(const std::vector<std::uint32_t>& shape, const Bo
     for (std::size_t i = 0; i < shape.size(); ++i)
       if (shape[i] != extents[static_cast<unsigned>(spec.axes[i] - 'x')]) return false;
   }
-  return head % coding.bytes() == 0 && size >= head + elements() * coding.bytes();
+  return head % coding.bytes() == 0 && size >= head + elements() * coding.width(spec.format);
 }
 
 }  // namespace stress
