@@ -183,8 +183,6 @@ class Parent {
       "  --type T            of elements: uint64, int64, uint32\n"
       "  --frames npy|fits   what is copied in\n"
       "  --most-frames N     how many, at the end\n"
-      "  --no-pokes          only read, while frames come and go\n"
-      "  --no-frame-pokes    poke views, but not the files in frames/\n"
       "  --cached            of -o io=cached: writable shared mappings may be refused\n"
       "  --save FILE         write the cube's elements there at the end\n"
       "  --plain DIR         names of one ordinary file instead of a cube\n"
@@ -195,30 +193,14 @@ class Parent {
 
 Options parse(int argc, char** argv) {
   Options options;
-  enum {
-    processes,
-    seconds,
-    patience,
-    seed,
-    type,
-    frames,
-    most,
-    no_pokes,
-    no_frame_pokes,
-    cached,
-    save,
-    plain,
-    inject
-  };
-  const std::array<option, 14> known{{{"processes", required_argument, nullptr, processes},
+  enum { processes, seconds, patience, seed, type, frames, most, cached, save, plain, inject };
+  const std::array<option, 12> known{{{"processes", required_argument, nullptr, processes},
                                       {"seconds", required_argument, nullptr, seconds},
                                       {"patience", required_argument, nullptr, patience},
                                       {"seed", required_argument, nullptr, seed},
                                       {"type", required_argument, nullptr, type},
                                       {"frames", required_argument, nullptr, frames},
                                       {"most-frames", required_argument, nullptr, most},
-                                      {"no-pokes", no_argument, nullptr, no_pokes},
-                                      {"no-frame-pokes", no_argument, nullptr, no_frame_pokes},
                                       {"cached", no_argument, nullptr, cached},
                                       {"save", required_argument, nullptr, save},
                                       {"plain", no_argument, nullptr, plain},
@@ -254,12 +236,6 @@ Options parse(int argc, char** argv) {
         break;
       case most:
         options.most_frames = static_cast<unsigned>(std::atoi(optarg));
-        break;
-      case no_pokes:
-        options.pokes = false;
-        break;
-      case no_frame_pokes:
-        options.frame_pokes = false;
         break;
       case cached:
         options.cached = true;

@@ -118,7 +118,7 @@ class Grower : public Actor {
           options_.first_frames +
           (options_.most_frames - options_.first_frames) * passed / (options_.seconds * 1s);
       // Where there is such data, nothing is read straight from the store any more.
-      if (options_.pokes && passed > options_.seconds / 2 * 1s) board_->pad_pokes = true;
+      if (passed > options_.seconds / 2 * 1s) board_->pad_pokes = true;
       if (board_->born < options_.most_frames && board_->born < allowed && one_in(2)) {
         if (one_in(2))
           add("append", std::nullopt);
@@ -417,8 +417,7 @@ class Worker : public Actor {
   }
 
   Access random_access() {
-    const bool may_poke = options_.pokes && one_in(2);
-    if (may_poke) return one_in(2) ? Access::writing : Access::writable;
+    if (one_in(2)) return one_in(2) ? Access::writing : Access::writable;
     return one_in(3) ? Access::descriptor : one_in(3) ? Access::private_mapping : Access::shared;
   }
 
@@ -477,9 +476,6 @@ class Worker : public Actor {
     if (spec.path.starts_with("removed/")) access = Access::descriptor;
     // Text has no elements that one access could load or store.
     if (spec.format == Format::txt && access != Access::writing) access = Access::descriptor;
-    if (spec.frame != 0 && !options_.frame_pokes && access > Access::descriptor &&
-        access != Access::shared)
-      access = Access::private_mapping;
     doing("open %s for %s", spec.path.c_str(), access_names[static_cast<unsigned>(access)]);
     auto view = std::make_unique<View>(std::move(spec), access, structure);
     count(opens);

@@ -52,8 +52,6 @@ struct Options {
   unsigned element_bytes = 8;
   bool is_signed = false;
   bool fits_frames = false;
-  bool pokes = true;
-  bool frame_pokes = true;
   bool cached = false;  // a writable shared mapping may be refused
   std::string save;
   Fault inject = Fault::none;
