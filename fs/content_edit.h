@@ -14,7 +14,7 @@ namespace accrete {
 // What a write came to.
 struct Written {
   std::optional<Poked> poked;  // nothing: all elements are as they were
-  TextChanges texts;           // what of the headers it would change
+  TextChanges texts;           // what of the headers it would change; nothing of a page
 };
 
 // Changes the elements that these bytes of the file belong to: those which the file then shows as

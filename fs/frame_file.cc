@@ -103,7 +103,7 @@ void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::by
     return refuse(fail(std::errc::read_only_file_system,
                        "this frame is kept as it came (packed, or with values that cannot be made "
                        "again); write to its elements through slices/"));
-  // Pages show no edits.
+  // Pages show no edits of cards, and bring none.
   const std::shared_ptr<const Shown> shown = manner.is_page ? current() : edits_.over(current());
   if (manner.appends) offset = shown->content.total();
   const PokeOrigin origin{manner.is_page ? node_->number() : 0};

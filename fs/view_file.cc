@@ -13,6 +13,7 @@
 #include "fs/door_file.h"
 #include "fs/header_edits.h"
 #include "fs/holders.h"
+#include "fs/text_pieces.h"
 
 namespace accrete {
 
@@ -253,6 +254,32 @@ std::optional<CacheNotice> ViewNode::after_commit(bool contents_changed) {
   return CacheNotice{number(), pages_.any() ? static_cast<std::int64_t>(tail_page) : -1};
 }
 
+// What is written to an open view since O_TRUNC. Thread-safe.
+class StagedView {
+ public:
+  StagedView(const OpenFile* file, const Caller& opener) : file_(file), opener_(opener) {}
+
+  // Whether the change is by its writer, who opened it with O_TRUNC.
+  bool is_of(const AttributeChange& change) const {
+    return file_ == change.file || (change.file == nullptr && opener_.pid == change.caller.pid);
+  }
+  // Nothing before O_TRUNC.
+  std::shared_ptr<Replacement> replacement() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return replacement_;
+  }
+  void begin(std::shared_ptr<Replacement> replacement) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    replacement_ = std::move(replacement);
+  }
+
+ private:
+  const OpenFile* const file_;  // only to be compared
+  const Caller opener_;
+  mutable Mutex mutex_;
+  std::shared_ptr<Replacement> replacement_ GUARDED_BY(mutex_);
+};
+
 // An open view. Shows the newest snapshot that has all of it; so it follows growth where its inode
 // does, and keeps what it shows when that is taken away.
 class OpenView : public OpenFile {
@@ -260,7 +287,7 @@ class OpenView : public OpenFile {
   OpenView(std::shared_ptr<ViewNode> node, Shown shown, bool writes, const Caller& opener)
       : node_(std::move(node)),
         writes_(writes),
-        opener_(opener),
+        staged_(std::make_shared<StagedView>(this, opener)),
         generation_(shown.pinned->generation),
         shown_(std::make_shared<const Shown>(std::move(shown))) {
     node_->pages_.add_opener();
@@ -270,7 +297,7 @@ class OpenView : public OpenFile {
   Manner manner() const override {
     return writes_ ? Manner{true, false} : state().tree().reading_manner();
   }
-  bool opened_by(const Caller& caller) const { return opener_.pid == caller.pid; }
+  const std::shared_ptr<StagedView>& staged() const { return staged_; }
 
   void read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) override {
     // Pages are all others' who have the file open as well, so they never show what is staged.
@@ -302,10 +329,12 @@ class OpenView : public OpenFile {
       if (!status.ok()) return refuse(reply, status.error());
       return reply.written(bytes.size());
     }
-    // Pages show no edits.
+    // Pages show no edits of cards, and bring none.
     const std::shared_ptr<const Shown> shown = manner.is_page ? current() : edits_.over(current());
     if (manner.appends) offset = shown->content.total();
     const PokeOrigin origin{manner.is_page ? node_->number() : 0};
+    if (!node_->format_.is_binary())
+      return write_text(std::move(reply), *shown, offset, bytes, origin);
     Result<Written> written = write_range(state().cube(), *shown, offset, bytes, origin);
     if (!written.ok()) return refuse(reply, written.error());
     edits_.put(written->texts);
@@ -313,6 +342,12 @@ class OpenView : public OpenFile {
   }
 
   Status settle() override {
+    if (!node_->format_.is_binary()) {
+      Result<std::vector<Poked>> poked = pieces_.settle(state().cube(), *current());
+      if (!poked.ok()) return poked.error();
+      announce(*std::move(poked));
+      return {};
+    }
     return edits_.settle([this](const TextChanges& before, const TextChanges& now) {
       const std::shared_ptr<const Shown> shown = current();
       const auto header_with = [&](const TextChanges& changes) {
@@ -323,18 +358,6 @@ class OpenView : public OpenFile {
       return edit_view_header(state().cube(), *shown->content.view, header_with(before),
                               header_with(now));
     });
-  }
-
-  // The size that a truncation asks for; with O_TRUNC that is 0.
-  Status truncate(std::uint64_t size) {
-    const std::uint64_t total = current()->content.total();
-    if (const auto replacement = this->replacement()) return replacement->truncate(size);
-    if (size == total) return {};
-    if (size != 0) return stays_so(total);
-    ACCRETE_TRY(std::shared_ptr<Replacement> begun, Replacement::begin(state().cube()));
-    MutexLock lock(mutex_);
-    replacement_ = std::move(begun);
-    return {};
   }
 
   void flush(Reply reply, const Caller& caller) override {
@@ -352,7 +375,7 @@ class OpenView : public OpenFile {
   void release() override {
     {
       MutexLock lock(node_->mutex_);
-      std::erase(node_->writers_, this);
+      std::erase(node_->writers_, staged_);
     }
     if (node_->pages_.drop_opener()) state().unwatch(*node_);
     if (node_->extends_) state().unwatch(*node_);
@@ -366,14 +389,28 @@ class OpenView : public OpenFile {
  private:
   CubeState& state() const { return *node_->state_; }
 
-  std::shared_ptr<Replacement> replacement() const EXCLUDES(mutex_) {
-    MutexLock lock(mutex_);
-    return replacement_;
-  }
+  std::shared_ptr<Replacement> replacement() const { return staged_->replacement(); }
   // The last close has committed, or has told its error.
   bool is_settled() const EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     return answer_.has_value();
+  }
+
+  // Elements of a text may come in parts.
+  void write_text(Reply reply, const Shown& shown, std::uint64_t offset,
+                  std::span<const std::byte> bytes, PokeOrigin origin) {
+    Result<std::vector<Poked>> poked = pieces_.write(state().cube(), shown, offset, bytes, origin);
+    if (!poked.ok()) return refuse(reply, poked.error());
+    const bool changes = !poked->empty();
+    announce(*std::move(poked));
+    if (origin.is_page() || !changes) return reply.written(bytes.size());
+    const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
+    state().tree().publisher().after_all([later, n = bytes.size()] { later->written(n); });
+  }
+
+  void announce(std::vector<Poked> all) {
+    for (Poked& poked : all)
+      state().tree().publisher().announce(node_->state_, std::move(poked), nullptr);
   }
 
   void refuse(Reply& reply, const Error& error) {
@@ -431,13 +468,13 @@ class OpenView : public OpenFile {
 
   const std::shared_ptr<ViewNode> node_;
   const bool writes_;
-  const Caller opener_;
+  const std::shared_ptr<StagedView> staged_;
   HeaderEdits edits_;
+  TextPieces pieces_;
   mutable Mutex mutex_;
   std::uint64_t generation_ GUARDED_BY(mutex_);
   std::shared_ptr<const Shown> shown_ GUARDED_BY(mutex_);
-  std::shared_ptr<Replacement> replacement_ GUARDED_BY(mutex_);  // since O_TRUNC
-  std::optional<Status> answer_ GUARDED_BY(mutex_);              // of the last close
+  std::optional<Status> answer_ GUARDED_BY(mutex_);  // of the last close
 };
 
 Status ViewNode::change_attributes(const AttributeChange& change) {
@@ -445,17 +482,21 @@ Status ViewNode::change_attributes(const AttributeChange& change) {
     return fail(std::errc::operation_not_permitted,
                 "a view has no mode, owner or times of its own");
   if (shows_ == Shows::mask) return not_a_mask();
-  OpenView* writer = nullptr;
+  std::shared_ptr<StagedView> writer;
   {
     MutexLock lock(mutex_);
-    for (auto file = writers_.rbegin(); file != writers_.rend() && writer == nullptr; ++file)
-      if (*file == change.file || (change.file == nullptr && (*file)->opened_by(change.caller)))
-        writer = *file;
+    for (auto staged = writers_.rbegin(); staged != writers_.rend() && writer == nullptr; ++staged)
+      if ((*staged)->is_of(change)) writer = *staged;
   }
-  if (writer != nullptr) return writer->truncate(*change.size);
+  if (const auto replacement = writer != nullptr ? writer->replacement() : nullptr)
+    return replacement->truncate(*change.size);
   ACCRETE_TRY(const struct stat now, attributes());
-  if (static_cast<std::uint64_t>(now.st_size) == *change.size) return {};
-  return stays_so(static_cast<std::uint64_t>(now.st_size));
+  const auto size = static_cast<std::uint64_t>(now.st_size);
+  if (*change.size == size) return {};
+  if (writer == nullptr || *change.size != 0) return stays_so(size);
+  ACCRETE_TRY(std::shared_ptr<Replacement> begun, Replacement::begin(state_->cube()));
+  writer->begin(std::move(begun));
+  return {};
 }
 
 Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller& caller) {
@@ -467,7 +508,7 @@ Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller& caller
                                          writes, caller);
   if (writes) {
     MutexLock lock(mutex_);
-    writers_.push_back(file.get());
+    writers_.push_back(file->staged());
   }
   return std::unique_ptr<OpenFile>(std::move(file));
 }

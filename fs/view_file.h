@@ -53,6 +53,7 @@ Identity view_identity(Cube& cube, const Snapshot& snapshot, const ViewMeaning& 
 std::uint64_t view_ino(std::uint64_t cube_uid, const ViewMeaning& meaning, const Coords& fixed);
 
 class OpenView;
+class StagedView;
 
 class ViewNode : public Node, public Watched {
  public:
@@ -104,7 +105,7 @@ class ViewNode : public Node, public Watched {
   PageHolder pages_;
   std::atomic<std::uint64_t> size_ = 0;  // of files that do not extend, once known
   mutable Mutex mutex_;
-  std::vector<OpenView*> writers_ GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<StagedView>> writers_ GUARDED_BY(mutex_);
   View view_ GUARDED_BY(mutex_);
   std::uint64_t generation_ GUARDED_BY(mutex_);  // view_ is as of this one
   // The newest snapshot that has all of view_; while there are open files, if it extends. They may

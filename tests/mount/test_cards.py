@@ -1,4 +1,5 @@
-"""Cards that programs change in place, and frames' own files under pokes."""
+"""Cards and lines of text that programs change in place, and frames' own files under pokes."""
+import mmap
 import os
 import subprocess
 import sys
@@ -412,6 +413,69 @@ class KeptFrames(CardsTest):
         with open(self.plane(0, "raw"), "r+b") as file:
             file.write(b"ab")
         run("cmp", self.base / "a.fits.gz", self.cube / "frames/a.fits.gz")
+
+
+class Text(CardsTest):
+    """Views as text are written in any pieces."""
+
+    def test_in_pieces(self):
+        arrays = [self.add(f"f{i}.fits", dtype="float64") for i in range(2)]
+        new = self.rng.standard_normal((NY, NX))
+        scratch = self.m.cube("scratch")
+        np.save(scratch / "append/n.npy", new)
+        text = (scratch / "slices/xy/z0.txt").read_bytes()
+        view = self.plane(1, "txt")
+        (self.base / "new.txt").write_bytes(text)
+        for size in (1, 3, 7, 512, 4096, 1 << 20):
+            with self.subTest(size):
+                np.save(self.plane(1, "npy"), arrays[1])
+                run("dd", f"if={self.base}/new.txt", f"of={view}", f"bs={size}", "conv=notrunc")
+                assert_same(np.load(self.plane(1, "npy")), new)
+        np.save(self.plane(1, "npy"), arrays[1])
+        with open(view, "r+b", buffering=0) as file:
+            for at in reversed(range(0, len(text), 1000)):
+                os.pwrite(file.fileno(), text[at: at + 1000], at)
+            assert_same(np.load(self.plane(1, "npy")), new)
+        np.save(self.plane(1, "npy"), arrays[1])
+        with open(view, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            mapped[:] = text
+            mapped.flush()
+            assert_same(np.load(self.plane(1, "npy")), new)
+
+    def test_a_part_of_a_number(self):
+        self.add("f0.fits", dtype="int32")
+        self.add("f1.fits", dtype="int32")
+        width = len((self.plane(1, "txt")).read_bytes()) // (NX * NY)
+        with open(self.plane(1, "txt"), "r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), f"{1234:{width - 1}}\n".encode(), 0)
+            self.assertEqual(np.load(self.plane(1, "npy"))[0, 0], 1234)
+            os.pwrite(file.fileno(), b"9", width - 3)
+            self.assertEqual(np.load(self.plane(1, "npy"))[0, 0], 1234)
+            os.fsync(file)
+            self.assertEqual(np.load(self.plane(1, "npy"))[0, 0], 1294)
+
+        def spoil():
+            file = os.open(self.plane(1, "txt"), os.O_WRONLY)
+            try:
+                os.pwrite(file, b"x", width - 3)
+                os.fsync(file)
+            finally:
+                os.close(file)
+        self.refused("EINVAL", spoil)
+
+
+class StaleHeaders(CardsTest):
+    def test_a_page_does_not_bring_a_card_back(self):
+        for i in range(2):
+            self.add(f"f{i}.fits", [card("OBJECT", "'before'")])
+        for path in (self.cube / "frames/f1.fits", self.plane(1)):
+            with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+                self.assertIn(b"before", mapped[:2880])
+                fits.setval(path, "OBJECT", value="after")
+                mapped[3000] ^= 1
+                mapped.flush()
+            self.assertEqual(fits.getval(path, "OBJECT"), "after")
+            fits.setval(path, "OBJECT", value="before")
 
 
 class OfFramesThroughTheCache(OfFrames):

@@ -1,0 +1,96 @@
+#include "fs/text_pieces.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace accrete {
+
+namespace {
+
+using Text = std::array<std::byte, 64>;
+
+// An element as the file shows it now.
+Result<Text> text_of(const Cube& cube, const Shown& shown, std::uint64_t i) {
+  const Content& content = shown.content;
+  const DType type = content.coding.type;
+  Element element;
+  ACCRETE_CHECK(
+      cube.read(shown.pinned, *content.view, {i, i + 1}, element.bytes.data(), native(type)));
+  Text text{};
+  content.printer->print(element.bytes.data(), 1, type, reinterpret_cast<char*>(text.data()));
+  return text;
+}
+
+Status write_elements(Cube& cube, const Shown& shown, std::uint64_t offset,
+                      std::span<const std::byte> bytes, PokeOrigin origin,
+                      std::vector<Poked>& poked) {
+  ACCRETE_TRY(Written written, write_range(cube, shown, offset, bytes, origin));
+  if (written.poked) poked.push_back(*std::move(written.poked));
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<Poked>> TextPieces::write(Cube& cube, const Shown& shown, std::uint64_t offset,
+                                             std::span<const std::byte> bytes, PokeOrigin origin) {
+  const std::uint64_t width = shown.content.bytes_per_element;
+  const std::uint64_t total = shown.content.total();
+  std::vector<Poked> poked;
+  MutexLock lock(mutex_);
+  if (offset > total || bytes.size() > total - offset) {
+    ACCRETE_CHECK(write_elements(cube, shown, offset, bytes, origin, poked));  // which refuses it
+    return poked;
+  }
+  // Whole elements are [first, last).
+  const std::uint64_t end = offset + bytes.size();
+  const std::uint64_t first = std::min((offset + width - 1) / width * width, end);
+  const std::uint64_t last = std::max(end / width * width, first);
+  if (first < last) {
+    ACCRETE_CHECK(write_elements(cube, shown, first, bytes.subspan(first - offset, last - first),
+                                 origin, poked));
+    pieces_.erase(pieces_.lower_bound(first / width), pieces_.lower_bound(last / width));
+  }
+  ACCRETE_CHECK(put(cube, shown, offset, bytes.first(first - offset), origin, poked));
+  ACCRETE_CHECK(put(cube, shown, last, bytes.subspan(last - offset), origin, poked));
+  return poked;
+}
+
+// Bytes of one element, not all of it.
+Status TextPieces::put(Cube& cube, const Shown& shown, std::uint64_t offset,
+                       std::span<const std::byte> bytes, PokeOrigin origin,
+                       std::vector<Poked>& poked) {
+  if (bytes.empty()) return {};
+  const std::uint64_t width = shown.content.bytes_per_element;
+  const std::uint64_t element = offset / width;
+  const std::uint64_t skip = offset % width;
+  if (origin.is_page()) {
+    ACCRETE_TRY(const Text now, text_of(cube, shown, element));
+    if (std::memcmp(now.data() + skip, bytes.data(), bytes.size()) == 0) return {};
+  }
+  Piece& piece = pieces_[element];
+  std::copy(bytes.begin(), bytes.end(), piece.text.begin() + static_cast<std::ptrdiff_t>(skip));
+  const auto ones = [](std::uint64_t n) { return n == 64 ? ~0ull : (1ull << n) - 1; };
+  piece.written |= ones(bytes.size()) << skip;
+  if (piece.written != ones(width)) return {};
+  const Text whole = piece.text;
+  pieces_.erase(element);
+  return write_elements(cube, shown, element * width, std::span(whole).first(width), origin, poked);
+}
+
+Result<std::vector<Poked>> TextPieces::settle(Cube& cube, const Shown& shown) {
+  std::vector<Poked> poked;
+  MutexLock lock(mutex_);
+  const auto pieces = std::exchange(pieces_, {});
+  for (const auto& [element, piece] : pieces) {
+    const std::uint64_t width = shown.content.bytes_per_element;
+    ACCRETE_TRY(Text text, text_of(cube, shown, element));
+    for (std::size_t i = 0; i < width; ++i)
+      if ((piece.written >> i & 1) != 0) text[i] = piece.text[i];
+    ACCRETE_CHECK(write_elements(cube, shown, element * width, std::span(text).first(width),
+                                 PokeOrigin{}, poked));
+  }
+  return poked;
+}
+
+}  // namespace accrete
