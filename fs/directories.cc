@@ -7,7 +7,7 @@
 #include "fs/door_directory.h"
 #include "fs/meta_file.h"
 #include "fs/view_directory.h"
-#include "fs/view_file.h"
+#include "fs/view_node.h"
 
 namespace accrete {
 

@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "fs/view_file.h"
+#include "fs/view_node.h"
 
 namespace accrete {
 

@@ -1,284 +1,16 @@
 #include "fs/view_file.h"
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <string>
 #include <utility>
 
-#include "core/replacement.h"
-#include "core/view_header.h"
 #include "core/view_header_edit.h"
 #include "fs/content_edit.h"
-#include "fs/door_file.h"
 #include "fs/header_edits.h"
 #include "fs/holders.h"
 #include "fs/text_pieces.h"
 
 namespace accrete {
-
-namespace {
-
-constexpr std::uint64_t to_the_end = ~std::uint64_t{0};
-constexpr std::uint64_t page = 4096;
-
-DType type_of(const Definition& definition, Shows shows) {
-  return shows == Shows::mask ? DType::u8 : definition.coding.type;
-}
-
-std::string letters_of(const View& view, const Definition& definition) {
-  std::string letters;
-  for (std::size_t d = 0; d < view.rank(); ++d)
-    letters += definition.letters[view.dimension(d).axis];
-  return letters;
-}
-
-// The same view where its slowest axis ends now; nothing when what it shows is not a part of that.
-std::optional<View> extended(const View& view, const PerAxis<Axis>& axes) {
-  if (axes.size() != view.cube_rank()) return std::nullopt;
-  PerAxis<ViewAxis> spanned;
-  for (std::size_t d = 0; d < view.rank(); ++d) spanned.push_back(view.dimension(d));
-  spanned.back().range.end = axes[spanned.back().axis].extent();
-  Shape fixed(axes.size());
-  for (std::size_t axis = 0; axis < axes.size(); ++axis) {
-    if (view.dimension_of(axis) != view.rank()) continue;
-    const std::optional<std::uint64_t> index = axes[axis].logical(view.fixed_coordinate(axis));
-    if (!index) return std::nullopt;
-    fixed[axis] = *index;
-  }
-  Result<View> longer = View::make(axes, spanned, fixed);
-  if (!longer.ok() || !view.is_prefix_of(*longer)) return std::nullopt;
-  return *std::move(longer);
-}
-
-// True when a newer snapshot has everything that the view shows (so that the older may go).
-bool is_served_by(const View& view, const Snapshot& snapshot) {
-  if (snapshot.axes.size() != view.cube_rank()) return false;
-  for (std::size_t axis = 0; axis < view.cube_rank(); ++axis) {
-    const bool same = view.dimension_of(axis) == view.rank()
-                          ? snapshot.axes[axis].logical(view.fixed_coordinate(axis)).has_value()
-                          : snapshot.axes[axis].epoch() == view.axis(axis).epoch();
-    if (!same) return false;
-  }
-  return true;
-}
-
-Error not_a_mask() {
-  return fail(std::errc::read_only_file_system, "a mask is computed and cannot be written");
-}
-
-Error stays_so(std::uint64_t size) {
-  return fail(std::errc::operation_not_permitted,
-              "a view has " + std::to_string(size) + " bytes and stays so");
-}
-
-}  // namespace
-
-Result<ViewMeaning> ViewMeaning::of(const Snapshot& snapshot, Shows shows,
-                                    const PerAxis<std::size_t>& spanned,
-                                    const std::vector<AxisTerm>& terms, const Format& file_format) {
-  ACCRETE_TRY(View view, resolve_view(snapshot.axes, spanned, terms));
-  if (!file_format.can_show(type_of(snapshot.definition, shows), view.rank()))
-    return fail(std::errc::no_such_file_or_directory,
-                "the format cannot show this type or number of axes");
-  bool reaches_end = true;
-  for (const AxisTerm& term : terms)
-    if (term.is_range && term.axis == spanned.back() && term.end) reaches_end = false;
-  return ViewMeaning{std::move(view), shows, &file_format, reaches_end,
-                     reaches_end && file_format.can_extend()};
-}
-
-Coords fixed_coordinates(const View& view) {
-  Coords fixed(view.cube_rank());
-  for (std::size_t axis = 0; axis < view.cube_rank(); ++axis)
-    if (view.dimension_of(axis) == view.rank()) fixed[axis] = view.fixed_coordinate(axis);
-  return fixed;
-}
-
-namespace {
-
-// All but what the end of the slowest axis, when `is_open`, and the cube's header add.
-Identity identity_to_the_end(std::uint64_t cube_uid, const ViewMeaning& meaning,
-                             const Coords& fixed, bool is_open) {
-  const View& view = meaning.view;
-  Identity identity(NodeKind::view);
-  identity.add(cube_uid).add(static_cast<std::uint64_t>(meaning.shows));
-  identity.add(static_cast<std::uint64_t>(meaning.file_format->id()));
-  identity.add(std::uint64_t{view.rank()});
-  for (std::size_t d = 0; d < view.rank(); ++d) {
-    const ViewAxis& dimension = view.dimension(d);
-    identity.add(std::uint64_t{dimension.axis}).add(view.axis(dimension.axis).epoch());
-    identity.add(dimension.range.begin);
-    identity.add(is_open && d + 1 == view.rank() ? to_the_end : dimension.range.end);
-  }
-  for (std::size_t axis = 0; axis < view.cube_rank(); ++axis)
-    if (view.dimension_of(axis) == view.rank())
-      identity.add(static_cast<std::uint64_t>(fixed[axis]));
-  return identity;
-}
-
-// When what it shows was taken.
-std::int64_t time_of(const Cube& cube, const Snapshot& snapshot, const View& view) {
-  std::optional<FrameRow> row = frame_of(cube, snapshot, view);
-  if (!row) row = snapshot.frames.find(snapshot.newest);
-  return row ? row->arrival_ns : 0;
-}
-
-}  // namespace
-
-bool has_cards(const ViewMeaning& meaning) {
-  return meaning.shows == Shows::elements && meaning.file_format->id() == FormatId::fits;
-}
-
-Identity view_identity(Cube& cube, const Snapshot& snapshot, const ViewMeaning& meaning) {
-  Identity identity =
-      identity_to_the_end(cube.uid(), meaning, fixed_coordinates(meaning.view), meaning.extends);
-  if (has_cards(meaning)) identity.add(view_cards_version(cube, snapshot, meaning.view));
-  return identity;
-}
-
-std::uint64_t view_ino(std::uint64_t cube_uid, const ViewMeaning& meaning, const Coords& fixed) {
-  return identity_to_the_end(cube_uid, meaning, fixed, meaning.reaches_end).ino();
-}
-
-ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, ViewMeaning meaning)
-    : Node(view_identity(state->cube(), snapshot, meaning),
-           view_ino(state->cube().uid(), meaning, fixed_coordinates(meaning.view))),
-      state_(std::move(state)),
-      shows_(meaning.shows),
-      format_(*meaning.file_format),
-      extends_(meaning.extends),
-      type_(type_of(snapshot.definition, shows_)),
-      letters_(letters_of(meaning.view, snapshot.definition)),
-      cards_(has_cards(meaning) ? view_cards(state_->cube(), snapshot, meaning.view)
-                                : std::vector<std::string>()),
-      view_(std::move(meaning.view)),
-      generation_(snapshot.generation),
-      mtime_ns_(time_of(state_->cube(), snapshot, view_)),
-      told_elements_(view_.element_count()) {}
-
-void ViewNode::advance(const Pinned& newest) {
-  if (!extends_ || newest->generation <= generation_) return;
-  generation_ = newest->generation;
-  std::optional<View> longer = extended(view_, newest->axes);
-  if (!longer) return;
-  if (longer->element_count() != view_.element_count()) mtime_ns_ = state_->cube().changed_ns();
-  view_ = *std::move(longer);
-  if (opens_ > 0) kept_ = newest;
-}
-
-View ViewNode::newest_view() {
-  const Pinned newest = state_->cube().pin();
-  MutexLock lock(mutex_);
-  advance(newest);
-  return view_;
-}
-
-Result<ViewNode::Reach> ViewNode::begin() {
-  for (;;) {
-    Pinned newest = state_->cube().pin();
-    MutexLock lock(mutex_);
-    if (newest->generation < generation_) continue;  // another thread was faster
-    advance(newest);
-    if (!is_served_by(view_, *newest.snapshot)) return fail_errno(ESTALE, "open of a view");
-    ++opens_;
-    if (extends_) kept_ = newest;
-    return Reach{std::move(newest), view_};
-  }
-}
-
-void ViewNode::end() {
-  std::optional<Pinned> unused;
-  MutexLock lock(mutex_);
-  if (--opens_ == 0) unused.swap(kept_);
-}
-
-ViewNode::Reach ViewNode::reach(const Pinned& newest) {
-  MutexLock lock(mutex_);
-  advance(newest);
-  return {*kept_, view_};
-}
-
-Shown ViewNode::show(Pinned pinned, View view) const {
-  Content content;
-  ViewFacts facts;
-  facts.type = type_;
-  facts.shape = view.shape();
-  facts.cards = cards_;
-  facts.axis_letters = letters_;
-  FileFace face = format_.face(facts);
-  content.head = std::move(face.header);
-  content.elements = face.elements;
-  content.bytes_per_element = face.bytes_per_element;
-  content.tail_bytes = face.trailer;
-  content.tail_fill = face.trailer_fill;
-  content.coding = format_.is_binary() ? format_.coding(type_) : native(type_);
-  content.printer = format_.is_binary() ? nullptr : &format_;
-  content.view = std::move(view);
-  content.shows = shows_;
-  if (format_.id() == FormatId::fits) content.headers = {{0, content.head.size()}};
-  return {std::move(pinned), std::move(content)};
-}
-
-Result<struct stat> ViewNode::attributes() {
-  std::uint64_t size = size_;
-  if (extends_ || size == 0) {
-    size = show(state_->cube().pin(), newest_view()).content.total();
-    size_ = size;
-  }
-  MutexLock lock(mutex_);
-  const std::int64_t mtime_ns = std::max(mtime_ns_, state_->cube().poked_ns());
-  return state_->tree().file_attributes(size, mtime_ns, shows_ == Shows::elements);
-}
-
-ExtendedAttributes ViewNode::extended_attributes() {
-  const Pinned pinned = state_->cube().pin();
-  const View view = newest_view();
-  ExtendedAttributes attributes{{"user.accrete.shape", to_string(view.shape())},
-                                {"user.accrete.dtype", std::string(name_of(type_))},
-                                {"user.accrete.axes", letters_}};
-  if (const std::optional<FrameRow> row = frame_of(state_->cube(), *pinned.snapshot, view))
-    attributes.emplace_back("user.accrete.frame", state_->cube().frame_name(*row));
-  return attributes;
-}
-
-std::optional<CacheNotice> ViewNode::after_commit(bool contents_changed) {
-  if (contents_changed && pages_.any()) return CacheNotice{number(), 0};
-  if (!extends_) return std::nullopt;
-  const View view = newest_view();
-  const std::uint64_t width = show(state_->cube().pin(), view).content.bytes_per_element;
-  MutexLock lock(mutex_);
-  const std::uint64_t before = std::exchange(told_elements_, view.element_count());
-  if (before == told_elements_) return std::nullopt;
-  const std::uint64_t tail_page = before * width / page * page;
-  return CacheNotice{number(), pages_.any() ? static_cast<std::int64_t>(tail_page) : -1};
-}
-
-// What is written to an open view since O_TRUNC. Thread-safe.
-class StagedView {
- public:
-  StagedView(const OpenFile* file, const Caller& opener) : file_(file), opener_(opener) {}
-
-  // Whether the change is by its writer, who opened it with O_TRUNC.
-  bool is_of(const AttributeChange& change) const {
-    return file_ == change.file || (change.file == nullptr && opener_.pid == change.caller.pid);
-  }
-  // Nothing before O_TRUNC.
-  std::shared_ptr<Replacement> replacement() const EXCLUDES(mutex_) {
-    MutexLock lock(mutex_);
-    return replacement_;
-  }
-  void begin(std::shared_ptr<Replacement> replacement) EXCLUDES(mutex_) {
-    MutexLock lock(mutex_);
-    replacement_ = std::move(replacement);
-  }
-
- private:
-  const OpenFile* const file_;  // only to be compared
-  const Caller opener_;
-  mutable Mutex mutex_;
-  std::shared_ptr<Replacement> replacement_ GUARDED_BY(mutex_);
-};
 
 // An open view. Shows the newest snapshot that has all of it; so it follows growth where its inode
 // does, and keeps what it shows when that is taken away.
@@ -292,12 +24,14 @@ class OpenView : public OpenFile {
         shown_(std::make_shared<const Shown>(std::move(shown))) {
     node_->pages_.add_opener();
     if (node_->extends_) state().watch(node_);
+    if (!writes) return;
+    MutexLock lock(node_->mutex_);
+    node_->writers_.push_back(staged_);
   }
 
   Manner manner() const override {
     return writes_ ? Manner{true, false} : state().tree().reading_manner();
   }
-  const std::shared_ptr<StagedView>& staged() const { return staged_; }
 
   void read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) override {
     // Pages are all others' who have the file open as well, so they never show what is staged.
@@ -477,40 +211,9 @@ class OpenView : public OpenFile {
   std::optional<Status> answer_ GUARDED_BY(mutex_);  // of the last close
 };
 
-Status ViewNode::change_attributes(const AttributeChange& change) {
-  if (!change.size)
-    return fail(std::errc::operation_not_permitted,
-                "a view has no mode, owner or times of its own");
-  if (shows_ == Shows::mask) return not_a_mask();
-  std::shared_ptr<StagedView> writer;
-  {
-    MutexLock lock(mutex_);
-    for (auto staged = writers_.rbegin(); staged != writers_.rend() && writer == nullptr; ++staged)
-      if ((*staged)->is_of(change)) writer = *staged;
-  }
-  if (const auto replacement = writer != nullptr ? writer->replacement() : nullptr)
-    return replacement->truncate(*change.size);
-  ACCRETE_TRY(const struct stat now, attributes());
-  const auto size = static_cast<std::uint64_t>(now.st_size);
-  if (*change.size == size) return {};
-  if (writer == nullptr || *change.size != 0) return stays_so(size);
-  ACCRETE_TRY(std::shared_ptr<Replacement> begun, Replacement::begin(state_->cube()));
-  writer->begin(std::move(begun));
-  return {};
-}
-
-Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller& caller) {
-  const bool writes = opens_for_writing(flags);
-  if (writes && shows_ == Shows::mask) return not_a_mask();
-  ACCRETE_TRY(Reach reach, begin());
-  auto file = std::make_unique<OpenView>(std::static_pointer_cast<ViewNode>(shared_from_this()),
-                                         show(std::move(reach.pinned), std::move(reach.view)),
-                                         writes, caller);
-  if (writes) {
-    MutexLock lock(mutex_);
-    writers_.push_back(file->staged());
-  }
-  return std::unique_ptr<OpenFile>(std::move(file));
+std::unique_ptr<OpenFile> open_view(std::shared_ptr<ViewNode> node, Shown shown, bool writes,
+                                    const Caller& opener) {
+  return std::make_unique<OpenView>(std::move(node), std::move(shown), writes, opener);
 }
 
 }  // namespace accrete

@@ -1,119 +1,42 @@
-// A view as a file: slices/AXES/…/NAME.FORMAT, the same below mask/, and cube.FORMAT.
-//
-// The map from bytes to elements of an inode never changes; it may only be extended at its end. So
-// an identity is made of what the bytes mean (elements or mask, format, order of axes, physical
-// coordinates) and not of a name: a name that means something else after a growth has a new
-// identity and so a new inode, while the old one goes on showing what it showed. Raw and text views
-// that reach to the end of their slowest axis leave its extent out of their identity: they are
-// extended.
-//
-// Views are written in place. A view that is opened with O_TRUNC is not truncated: what is written
-// is staged and takes the place of its elements, whole, at close() (core/replacement.h). Linux
-// tells of O_TRUNC by a truncation after the open; its answer says the size that the file has, so
-// that others who have it open or mapped notice nothing.
-//
-// FITS and NPY tell their extents in the header, so a growth makes another inode of them as well.
-// But st_ino stays as long as only the end has moved: cp and others compare it between stat() and
-// open(), and would give up a file that "was replaced" meanwhile.
+// An open view (view_node.h), from open to release.
 #pragma once
 
-#include <atomic>
-#include <cstdint>
 #include <memory>
-#include <optional>
-#include <string>
-#include <vector>
+#include <utility>
 
-#include "core/view_name.h"
-#include "fs/content.h"
-#include "fs/node.h"
-#include "fs/page_holder.h"
-#include "fs/tree.h"
+#include "core/replacement.h"
+#include "fs/view_node.h"
 
 namespace accrete {
 
-// What a name means in a snapshot.
-struct ViewMeaning {
-  View view;
-  Shows shows = Shows::elements;
-  const Format* file_format = nullptr;
-  bool reaches_end = false;  // of the slowest axis, wherever that will be
-  bool extends = false;      // the inode does, too
-
-  // ENOENT when the name does not resolve or the format cannot show it.
-  static Result<ViewMeaning> of(const Snapshot& snapshot, Shows shows,
-                                const PerAxis<std::size_t>& spanned,
-                                const std::vector<AxisTerm>& terms, const Format& file_format);
-};
-
-Coords fixed_coordinates(const View& view);
-
-Identity view_identity(Cube& cube, const Snapshot& snapshot, const ViewMeaning& meaning);
-// `fixed` stands for the view's own fixed coordinates (so that a listing needs one view only).
-std::uint64_t view_ino(std::uint64_t cube_uid, const ViewMeaning& meaning, const Coords& fixed);
-
-class OpenView;
-class StagedView;
-
-class ViewNode : public Node, public Watched {
+// What is written to an open view since O_TRUNC. Thread-safe.
+class StagedView {
  public:
-  ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, ViewMeaning meaning);
+  StagedView(const OpenFile* file, const Caller& opener) : file_(file), opener_(opener) {}
 
-  Result<struct stat> attributes() override;
-  // Of a view that does not extend only the mtime changes.
-  double attribute_timeout() const override { return extends_ ? 0 : 1; }
-  Status change_attributes(const AttributeChange& change) override;
-  ExtendedAttributes extended_attributes() override;
-  std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
-  Result<std::unique_ptr<OpenFile>> open(int flags, const Caller& caller) override;
-  bool trimmable() const override { return true; }
-
-  std::optional<CacheNotice> after_commit(bool contents_changed) override;
-  std::vector<CacheNotice> after_poke(const Poked& poked) override {
-    return pages_.overlapping(number(), poked);
+  // Whether the change is by its writer, who opened it with O_TRUNC.
+  bool is_of(const AttributeChange& change) const {
+    return file_ == change.file || (change.file == nullptr && opener_.pid == change.caller.pid);
   }
-  bool has_pages() const override { return pages_.any(); }
+  // Nothing before O_TRUNC.
+  std::shared_ptr<Replacement> replacement() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return replacement_;
+  }
+  void begin(std::shared_ptr<Replacement> replacement) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    replacement_ = std::move(replacement);
+  }
 
  private:
-  friend class OpenView;
-
-  // A snapshot and the view as far as it reaches there.
-  struct Reach {
-    Pinned pinned;
-    View view;
-  };
-
-  // Follows growth up to that snapshot.
-  void advance(const Pinned& newest) REQUIRES(mutex_);
-  View newest_view() EXCLUDES(mutex_);
-  // For an open file that comes: from now on all that the node says of the view's end is kept.
-  // ESTALE: what the view shows has gone since it was looked up. The kernel looks it up again.
-  Result<Reach> begin() EXCLUDES(mutex_);
-  void end() EXCLUDES(mutex_);
-  // As far as the node has ever said, or may say now. REQUIRES: it extends, and is open.
-  Reach reach(const Pinned& newest) EXCLUDES(mutex_);
-  Shown show(Pinned pinned, View view) const;
-
-  const std::shared_ptr<CubeState> state_;
-  const Shows shows_;
-  const Format& format_;
-  const bool extends_;
-  // The cube may be another by now, if its last frame went while the view was open.
-  const DType type_;
-  const std::string letters_;
-  const std::vector<std::string> cards_;  // of its FITS header, whose length so never changes
-  PageHolder pages_;
-  std::atomic<std::uint64_t> size_ = 0;  // of files that do not extend, once known
+  const OpenFile* const file_;  // only to be compared
+  const Caller opener_;
   mutable Mutex mutex_;
-  std::vector<std::shared_ptr<StagedView>> writers_ GUARDED_BY(mutex_);
-  View view_ GUARDED_BY(mutex_);
-  std::uint64_t generation_ GUARDED_BY(mutex_);  // view_ is as of this one
-  // The newest snapshot that has all of view_; while there are open files, if it extends. They may
-  // be asked for what they were not before the cube changed again.
-  std::optional<Pinned> kept_ GUARDED_BY(mutex_);
-  unsigned opens_ GUARDED_BY(mutex_) = 0;
-  std::int64_t mtime_ns_ GUARDED_BY(mutex_);
-  std::uint64_t told_elements_ GUARDED_BY(mutex_);  // as of the last notice
+  std::shared_ptr<Replacement> replacement_ GUARDED_BY(mutex_);
 };
+
+// Counts as open from now on. `shown`: begin() of the node gave what it shows.
+std::unique_ptr<OpenFile> open_view(std::shared_ptr<ViewNode> node, Shown shown, bool writes,
+                                    const Caller& opener);
 
 }  // namespace accrete
