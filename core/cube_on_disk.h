@@ -1,7 +1,8 @@
 // The one implementation of Cube: its files, its current snapshot, and the commit lock.
 //
 // Lock order: an ingest's lock, or poke_lock_ → sync_lock_; → commit_lock() → {publish lock, names
-// lock}; below them only the leaf locks inside BrickFile, History, RecentValues. No lock is held while a SyncDone runs.
+// lock}; below them only the leaf locks inside BrickFile, History, RecentValues. No lock is held
+// while a SyncDone runs.
 #pragma once
 
 #include <deque>

@@ -248,6 +248,8 @@ class ReadStore(unittest.TestCase):
         cube = read_store.open_cube(self.directory / "0" / "store", "poked")
         row = cube.frames_in(read_store.REMOVED)[b"d"]
         self.assertTrue(cube.frame_poked(row).any())
+        self.assertEqual(cube.heap_text(cube.frames_in(read_store.LIVE)[b"e"].cards),
+                         b"OBJECT  = 'M 42'".ljust(80))
         def meets(patch, box):
             return all(max(o, p) < min(o + n, p + m) for o, n, p, m in zip(
                 box.origin, box.extent, patch.origin, patch.extent))

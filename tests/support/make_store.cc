@@ -537,6 +537,9 @@ class Maker {
     must(cube(name)->remove_frame("c", "c"));
     poke(name, plane(0), {2, 9}, 1);
     put(name, "e", random_npy(DType::i16, {5, 4}));
+    std::string card = "OBJECT  = 'M 42'";
+    card.resize(80, ' ');
+    must(cube(name)->set_frame_cards(*cube(name)->find_frame("e"), {card}));
   }
 
   // At the end is a replacement: of what frames gave and of what became data before, in part under
