@@ -64,32 +64,37 @@ Status TextPieces::put(Cube& cube, const Shown& shown, std::uint64_t offset,
   const std::uint64_t width = shown.content.bytes_per_element;
   const std::uint64_t element = offset / width;
   const std::uint64_t skip = offset % width;
-  if (origin.is_page()) {
-    ACCRETE_TRY(const Text now, text_of(cube, shown, element));
-    if (std::memcmp(now.data() + skip, bytes.data(), bytes.size()) == 0) return {};
-  }
+  ACCRETE_TRY(const Text now, text_of(cube, shown, element));
   Piece& piece = pieces_[element];
-  std::copy(bytes.begin(), bytes.end(), piece.text.begin() + static_cast<std::ptrdiff_t>(skip));
-  const auto ones = [](std::uint64_t n) { return n == 64 ? ~0ull : (1ull << n) - 1; };
-  piece.written |= ones(bytes.size()) << skip;
-  if (piece.written != ones(width)) return {};
-  const Text whole = piece.text;
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    const std::uint64_t bit = std::uint64_t{1} << (skip + i);
+    piece.text[skip + i] = bytes[i];
+    piece.written |= bit;
+    piece.changed = bytes[i] != now[skip + i] ? piece.changed | bit : piece.changed & ~bit;
+  }
+  const std::uint64_t all = ~std::uint64_t{0} >> (64 - width);
+  if (piece.written != all) return {};
+  const Piece whole = piece;
   pieces_.erase(element);
-  return write_elements(cube, shown, element * width, std::span(whole).first(width), origin, poked);
+  return take(cube, shown, element, whole, origin, poked);
+}
+
+Status TextPieces::take(Cube& cube, const Shown& shown, std::uint64_t element, const Piece& piece,
+                        PokeOrigin origin, std::vector<Poked>& poked) {
+  if (piece.changed == 0) return {};
+  const std::uint64_t width = shown.content.bytes_per_element;
+  ACCRETE_TRY(Text text, text_of(cube, shown, element));
+  for (std::size_t i = 0; i < width; ++i)
+    if ((piece.changed >> i & 1) != 0) text[i] = piece.text[i];
+  return write_elements(cube, shown, element * width, std::span(text).first(width), origin, poked);
 }
 
 Result<std::vector<Poked>> TextPieces::settle(Cube& cube, const Shown& shown) {
   std::vector<Poked> poked;
   MutexLock lock(mutex_);
   const auto pieces = std::exchange(pieces_, {});
-  for (const auto& [element, piece] : pieces) {
-    const std::uint64_t width = shown.content.bytes_per_element;
-    ACCRETE_TRY(Text text, text_of(cube, shown, element));
-    for (std::size_t i = 0; i < width; ++i)
-      if ((piece.written >> i & 1) != 0) text[i] = piece.text[i];
-    ACCRETE_CHECK(write_elements(cube, shown, element * width, std::span(text).first(width),
-                                 PokeOrigin{}, poked));
-  }
+  for (const auto& [element, piece] : pieces)
+    ACCRETE_CHECK(take(cube, shown, element, piece, PokeOrigin{}, poked));
   return poked;
 }
 
