@@ -88,22 +88,30 @@ Status CubeOnDisk::set_frame_prefix(FrameId id, const HeapRef& base, const TextC
     return fail(std::errc::resource_unavailable_try_again, "the frame was replaced meanwhile");
   const FrameLayout& layout = row.layout;
   Headers headers;
-  const auto take = [&](std::string& header, std::uint64_t begin, std::uint64_t end) -> Status {
+  const auto take = [&](std::string& header, std::uint64_t begin,
+                        std::uint64_t end) -> Result<CardChanges> {
     std::string before(end - begin, '\0');
     header = before;
     ACCRETE_CHECK(read_text(base, begin, std::as_writable_bytes(std::span(before))));
     ACCRETE_TRY(const std::size_t n, file.read(begin, std::as_writable_bytes(std::span(header))));
     if (n < header.size()) return fail(std::errc::io_error, "the new header is cut off");
-    const auto changed = changes_between(before, header);
-    return changed.ok() ? Status() : Status(changed.error());
+    return changes_between(before, header);
   };
   if (layout.primary_bytes > 0) ACCRETE_CHECK(take(headers.primary, 0, layout.primary_bytes));
-  ACCRETE_CHECK(take(headers.image, layout.header_offset, layout.data_offset));
+  ACCRETE_TRY(const CardChanges changed,
+              take(headers.image, layout.header_offset, layout.data_offset));
+  if (row.cards.length > 0) {
+    ACCRETE_TRY(const std::string cards, heap_->read(row.cards));
+    headers.image.clear();
+    for (const std::string& card : with_changes(split_cards(cards), changed)) headers.image += card;
+  }
   return change([&](Draft& draft) REQUIRES(commit_lock_) -> Status {
-    for (HeapRef* text : {&row.prefix, &row.cards})
-      if (const HeapRef old = std::exchange(*text, {}); old.length > 0)
-        draft.freed.texts.push_back(old);
+    draft.freed.texts.push_back(row.prefix);
     ACCRETE_TRY(row.prefix, heap_->append(file, 0, base.length));
+    if (row.cards.length > 0 && !changed.empty()) {
+      draft.freed.texts.push_back(row.cards);
+      ACCRETE_TRY(row.cards, heap_->append(as_bytes(headers.image)));
+    }
     return put_headers(draft, row, headers);
   });
 }

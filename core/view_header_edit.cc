@@ -4,6 +4,7 @@
 
 #include "core/card_changes.h"
 #include "core/fits_card.h"
+#include "core/mutex.h"
 #include "core/own_cards.h"
 #include "core/view_header.h"
 
@@ -37,6 +38,9 @@ Status edit_view_header(Cube& cube, const View& view, std::string_view before,
                         std::string_view after) {
   ACCRETE_TRY(const CardChanges changes, changes_between(before, after));
   if (changes.empty()) return {};
+  // One at a time, since each begins with what there is.
+  static Mutex editing;
+  MutexLock lock(editing);
   const Pinned now = cube.pin();
   if (const std::optional<FrameRow> row = frame_of(cube, *now.snapshot, view)) {
     const auto cards = with_changes(cube.frame_cards(*row), changes);

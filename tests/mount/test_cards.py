@@ -140,6 +140,11 @@ class OfFrames(CardsTest):
             self.assertEqual((self.cube / "frames/f1.fits").stat().st_size, size)
             run("cmp", self.base / "f1.fits", self.cube / "frames/f1.fits")
             self.m.remount()
+        fits.setval(self.cube / "frames/f1.fits", "KEY3", value=33)
+        header = fits.getheader(self.plane(1))
+        self.assertEqual((header["KEY3"], header["KEY38"]), (33, 38))
+        self.assertEqual(fits.getval(self.cube / "frames/f1.fits", "KEY3"), 33)
+        self.m.remount()
         fits.delval(self.plane(1), "KEY39")
         self.assertNotIn("KEY39", fits.getheader(self.plane(1)))
         with fits.open(self.plane(1), "update") as hdus:
