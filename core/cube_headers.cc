@@ -104,6 +104,7 @@ Status CubeOnDisk::set_frame_prefix(FrameId id, const HeapRef& base, const TextC
     ACCRETE_TRY(const std::string cards, heap_->read(row.cards));
     headers.image.clear();
     for (const std::string& card : with_changes(split_cards(cards), changed)) headers.image += card;
+    if (headers.image.empty()) headers.image.resize(card_length, ' ');  // not the file's own
   }
   return change([&](Draft& draft) REQUIRES(commit_lock_) -> Status {
     draft.freed.texts.push_back(row.prefix);
