@@ -214,14 +214,20 @@ void DoorFile::fill(struct stat& attributes) const {
   set_times(attributes, mtime_ns_);
 }
 
-void answer_commit(const std::shared_ptr<CubeState>& state, RecentValues::Ticket former,
-                   std::shared_ptr<Reply> reply) {
-  state->tree().publisher().announce(state, std::move(former), [state, reply] {
+std::function<void()> durable_answer(std::shared_ptr<CubeState> state,
+                                     std::shared_ptr<Reply> reply) {
+  return [state = std::move(state), reply = std::move(reply)] {
     if (state->cube().pin()->definition.settings.sync_each_close)
       state->cube().sync([reply](const Status& status) { reply->status(status); });
     else
       reply->ok();
-  });
+  };
+}
+
+void answer_commit(const std::shared_ptr<CubeState>& state, RecentValues::Ticket former,
+                   std::shared_ptr<Reply> reply) {
+  state->tree().publisher().announce(state, std::move(former),
+                                     durable_answer(state, std::move(reply)));
 }
 
 }  // namespace accrete

@@ -110,6 +110,11 @@ class DoorFile {
   std::int64_t mtime_ns_ GUARDED_BY(attributes_mutex_);
 };
 
+// What answers a request that changed the cube, when every view shows it: at once or, with
+// durability = disk, when it is on disk.
+std::function<void()> durable_answer(std::shared_ptr<CubeState> state,
+                                     std::shared_ptr<Reply> reply);
+
 // Answers a request that committed, once every view shows the commit and, with durability = disk,
 // it is on disk. `former`: the values before it; nothing where it has only added some.
 void answer_commit(const std::shared_ptr<CubeState>& state, RecentValues::Ticket former,

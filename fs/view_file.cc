@@ -6,6 +6,7 @@
 
 #include "core/view_header_edit.h"
 #include "fs/content_edit.h"
+#include "fs/door_file.h"
 #include "fs/header_edits.h"
 #include "fs/holders.h"
 #include "fs/text_pieces.h"
@@ -174,14 +175,9 @@ class OpenView : public OpenFile {
     if (!ticket.ok()) return refuse(*reply, ticket.error());
     if (*ticket == nullptr) return reply->ok();
     const View& view = *shown->content.view;
-    state().tree().publisher().announce(
-        node_->state_, Poked{*std::move(ticket), view, {0, view.element_count()}},
-        [reply, state = node_->state_] {
-          if (state->cube().pin()->definition.settings.sync_each_close)
-            state->cube().sync([reply](const Status& status) { reply->status(status); });
-          else
-            reply->ok();
-        });
+    state().tree().publisher().announce(node_->state_,
+                                        Poked{*std::move(ticket), view, {0, view.element_count()}},
+                                        durable_answer(node_->state_, reply));
   }
 
   std::shared_ptr<const Shown> current() EXCLUDES(mutex_) {

@@ -44,15 +44,7 @@ class IngestTest : public ::testing::Test {
   void SetUp() override { open(directory_.path()); }
 
   void open(const std::string& path) {
-    cube_.reset();
-    store_.reset();
-    auto store = Store::open(path, {});
-    ASSERT_TRUE(store.ok()) << store.error().sentence;
-    store_ = std::move(store).value();
-    auto cube = store_->find("c");
-    if (!cube.ok()) cube = store_->create("c");
-    ASSERT_TRUE(cube.ok()) << cube.error().sentence;
-    cube_ = *cube;
+    testing::reopen(path, store_, cube_);
   }
 
   std::shared_ptr<Ingest> begin(const std::string& name) {

@@ -40,15 +40,8 @@ struct Mounted {
 
 std::unique_ptr<Mounted> mount(const std::string& path) {
   auto mounted = std::make_unique<Mounted>();
-  auto store = Store::open(path, {});
-  EXPECT_TRUE(store.ok()) << store.error().sentence;
-  if (!store.ok()) return nullptr;
-  mounted->store = std::move(store).value();
-  auto cube = mounted->store->find("c");
-  if (!cube.ok()) cube = mounted->store->create("c");
-  EXPECT_TRUE(cube.ok()) << cube.error().sentence;
-  if (!cube.ok()) return nullptr;
-  mounted->cube = *cube;
+  testing::reopen(path, mounted->store, mounted->cube);
+  if (mounted->cube == nullptr) return nullptr;
   return mounted;
 }
 

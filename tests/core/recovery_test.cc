@@ -139,15 +139,7 @@ class RecoveryTest : public ::testing::Test {
   void SetUp() override { open(); }
 
   void open() {
-    cube_.reset();
-    store_.reset();
-    auto store = Store::open(directory_.path(), {});
-    ASSERT_TRUE(store.ok()) << store.error().sentence;
-    store_ = std::move(store).value();
-    auto cube = store_->find("c");
-    if (!cube.ok()) cube = store_->create("c");
-    ASSERT_TRUE(cube.ok()) << cube.error().sentence;
-    cube_ = *cube;
+    testing::reopen(directory_.path(), store_, cube_);
   }
 
   Plane random_plane() {

@@ -40,6 +40,21 @@ class TemporaryDirectory {
   std::string path_;
 };
 
+// Closes what is open and opens the store in `path` with its cube "c", which is made if there is
+// none.
+inline void reopen(const std::string& path, std::unique_ptr<Store>& store,
+                   std::shared_ptr<Cube>& cube) {
+  cube.reset();
+  store.reset();
+  auto opened = Store::open(path, {});
+  ASSERT_TRUE(opened.ok()) << opened.error().sentence;
+  store = std::move(opened).value();
+  auto found = store->find("c");
+  if (!found.ok()) found = store->create("c");
+  ASSERT_TRUE(found.ok()) << found.error().sentence;
+  cube = *found;
+}
+
 // The bytes of a frame's file: header of the format, elements (in the format's coding), padding.
 inline std::string frame_file(FormatId id, DType type, const Shape& shape,
                               const std::vector<std::byte>& native_elements) {
