@@ -256,7 +256,7 @@ INTO_DOORS = [
          'cp -p --sparse=always "$1" "$1.d"; tar -C "$(dirname "$1")" --sparse --transform '
          '"s/.*/$(basename "$2")/" -cf - "$(basename "$1").d" | tar -C "$(dirname "$2")" -xf -'),
     Tool("gzip -dc >", 'gzip -c "$1" | gzip -dc > "$2"'),
-    Tool("split", 'split -b 1G --filter "cat > \\"$2\\"" "$1"'),
+    Tool("split", 'SHELL=/bin/bash split -b 1G --filter "cat > \\"$2\\"" "$1"'),
     Tool("truncate, cat 1<>", 'exec 3<>"$2"; truncate -s "$(stat -c %s "$1")" "$2"; cat "$1" >&3',
          says_of_broken=()),
     Tool("save by .goutputstream-", 't="$(dirname "$2")/.goutputstream-ABC123"; cat "$1" >"$t"; '
