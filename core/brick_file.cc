@@ -83,8 +83,7 @@ void BrickFile::give_back(std::uint64_t offset, std::uint64_t length) {
 }
 
 Result<std::uint64_t> BrickFile::blocks_in_use() const {
-  struct stat status {};
-  if (::fstat(file_->file().fd(), &status) != 0) return fail_errno(errno, "fstat bricks");
+  ACCRETE_TRY(const struct stat status, file_->file().status());
   return static_cast<std::uint64_t>(status.st_blocks) * 512;
 }
 

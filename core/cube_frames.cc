@@ -80,10 +80,12 @@ std::optional<FrameRow> CubeOnDisk::frame_named(std::string_view name) const {
     }
     // A frame may have come, and taken the place of another, since the names were looked at.
     const std::shared_ptr<const Snapshot> now = snapshot();
-    for (const FrameId id : candidates)
-      if (const auto row = now->frames.find(id);
-          row && row->state != FrameState::gone && frame_name(*row) == name)
-        return row;
+    for (const FrameId id : candidates) {
+      const auto row = now->frames.find(id);
+      if (!row || row->state == FrameState::gone) continue;
+      // One that cannot be read is known by its checksum.
+      if (const auto text = heap_->read(row->name); !text.ok() || *text == name) return row;
+    }
     if (now->generation == before->generation) return std::nullopt;
   }
 }
@@ -255,7 +257,7 @@ void CubeOnDisk::undefine_if_empty() {
   if (publish(std::move(draft)).ok()) growth_->forget_all();
 }
 
-Status CubeOnDisk::change(const std::function<Status(Draft&)>& body) {
+Status CubeOnDisk::change(const std::function<Status(Draft&)>& body, bool durably) {
   ACCRETE_CHECK(writable());
   const std::shared_ptr<const Snapshot> before = snapshot();
   const std::uint64_t heap_end = heap_->end();
@@ -263,7 +265,7 @@ Status CubeOnDisk::change(const std::function<Status(Draft&)>& body) {
   if (keys_.size() >= most_keys) keys_.clear();
   Draft draft(*before);
   Status status = body(draft);
-  if (status.ok()) status = publish(std::move(draft));
+  if (status.ok()) status = publish(std::move(draft), durably);
   if (!status.ok()) {
     heap_->rewind(heap_end);
     keys_.clear();

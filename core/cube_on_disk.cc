@@ -13,8 +13,7 @@ namespace accrete {
 
 namespace {
 
-constexpr std::uint64_t least_checkpoint_step = 4 << 20;  // bytes of journal
-constexpr std::uint64_t closing_checkpoint_step = 256 << 10;
+constexpr std::uint64_t closing_checkpoint_step = 256 << 10;  // bytes of journal
 
 bool is_full(const Error& error) {
   return error.number() == ENOSPC || error.number() == EDQUOT || error.number() == EFBIG;
@@ -112,7 +111,7 @@ Status CubeOnDisk::writable() const {
               "the cube is read-only after an error of the disk (see history)");
 }
 
-Status CubeOnDisk::publish(Draft draft) {
+Status CubeOnDisk::publish(Draft draft, bool durably) {
   ACCRETE_CHECK(writable());
   const std::shared_ptr<const Snapshot> before = snapshot();
   const Delta delta = std::move(draft).finish();
@@ -120,6 +119,7 @@ Status CubeOnDisk::publish(Draft draft) {
   ByteWriter body;
   encode(body, delta);
   ACCRETE_CHECK(journal_->append(RecordKind::delta, body.bytes()));
+  if (durably) ACCRETE_CHECK(journal_->sync());
   // A look-up between the two finds a frame by the old name or by the new one, not by neither.
   for (const FrameRow& row : delta.frames) add_name(row);
   for (const FrameRow& row : delta.frames) {
@@ -190,7 +190,7 @@ void CubeOnDisk::note_time_of_pokes() {
   (void)publish(std::move(draft));  // else after the next poke
 }
 
-Status CubeOnDisk::sync_now() {
+Status CubeOnDisk::sync_now(bool needs_mark) {
   MutexLock syncing(sync_lock_);
   ACCRETE_CHECK(writable());
   std::uint64_t sequence = 0;
@@ -216,14 +216,14 @@ Status CubeOnDisk::sync_now() {
     MutexLock lock(commit_lock_);
     status = mark(sequence, end, frames);
     // All is on disk: without the mark recovery only has to look at the data. It is tried again.
-    if (!status.ok() && is_full(status.error())) return {};
+    if (!status.ok() && is_full(status.error())) return needs_mark ? status : Status();
   }
   if (!status.ok()) {
     fence(status.error());
     return status;
   }
   reuse_freed();
-  rotate_if_due(std::max(least_checkpoint_step, checkpoint_bytes_));
+  rotate_if_due(std::max(host_.checkpoint_step(), checkpoint_bytes_));
   return {};
 }
 
@@ -341,7 +341,7 @@ void CubeOnDisk::close() {
   if (read_only_ || !sync_now().ok()) return;
   {
     MutexLock syncing(sync_lock_);
-    rotate_if_due(closing_checkpoint_step);
+    rotate_if_due(std::min(host_.checkpoint_step(), closing_checkpoint_step));
   }
   {
     // Bytes of a stream that still comes in, or of frames that somebody still looks at, are in the

@@ -43,6 +43,7 @@ class CubeHost {
   // A sync, on the store's thread.
   virtual void request_sync(std::shared_ptr<class CubeOnDisk> cube, SyncDone done) = 0;
   virtual Unpacker& unpacker() = 0;
+  virtual std::uint64_t checkpoint_step() const = 0;  // bytes of journal that make one due
 };
 
 class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOnDisk> {
@@ -120,8 +121,9 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Status retire() EXCLUDES(commit_lock_);
   void reinstate() { retired_ = false; }
   bool is_dirty() const EXCLUDES(commit_lock_);
-  // Data, journal, mark; then space that became free, and a checkpoint when one is due.
-  Status sync_now() EXCLUDES(commit_lock_);
+  // Data, journal, mark; then space that became free, and a checkpoint when one is due. Without
+  // space for the mark all is on disk all the same: a failure only where one is needed.
+  Status sync_now(bool needs_mark = false) EXCLUDES(commit_lock_);
   // The last sync; leaves the note that all is in order.
   void close() EXCLUDES(commit_lock_);
 
@@ -135,8 +137,10 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Growth& growth() REQUIRES(commit_lock_) { return *growth_; }
   HeapFile& heap() REQUIRES(commit_lock_) { return *heap_; }
   // Journals what `body` describes and makes it the present. On failure nothing has changed, in the
-  // heap neither.
-  Status change(const std::function<Status(Draft&)>& body) REQUIRES(commit_lock_);
+  // heap neither. `durably`: it is on disk before it is shown; when only that fails, which
+  // journal_->sequence() tells, the cube has to be fenced: opened again, it may show it.
+  Status change(const std::function<Status(Draft&)>& body, bool durably = false)
+      REQUIRES(commit_lock_);
   // A live or removed frame.
   std::optional<FrameRow> frame_named(std::string_view name) const;
   // Which frames cover what; made on first use.
@@ -169,7 +173,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   CubeOnDisk(PosixFile directory, std::string name, const Limits& limits, CubeHost& host);
   Status recover() EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
 
-  Status publish(Draft draft) REQUIRES(commit_lock_);
+  Status publish(Draft draft, bool durably = false) REQUIRES(commit_lock_);
   // Keeps the time of the last poke, which views tell as theirs, beyond the end of the daemon.
   void note_time_of_pokes() REQUIRES(commit_lock_);
   // ENOENT: it is not live.
@@ -213,9 +217,12 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
       EXCLUDES(sync_lock_, commit_lock_);
   Status make_patches(const std::vector<ElementCuboid>& cuboids, std::vector<Box>& made)
       REQUIRES(poke_lock_);
-  Status record_poke(const Pinned& pinned, const View& view, const PokePlan& plan,
-                     const PosixFile* elements)
+  Status fill_patches(const std::vector<Box>& patches, const View& view, Interval range,
+                      const PokePlan& plan) const REQUIRES(poke_lock_);
+  Status record_poke(const Pinned& pinned, const View& view, Interval range, const PokePlan& plan,
+                     const PosixFile* elements, std::vector<Box>& patches)
       REQUIRES(poke_lock_) EXCLUDES(commit_lock_);
+  void take_back(const std::vector<Box>& patches) REQUIRES(poke_lock_) EXCLUDES(commit_lock_);
   Status store(const Pinned& pinned, const View& view, Interval range, const PokePlan& plan)
       REQUIRES(poke_lock_);
   Status for_pieces(const Pinned& pinned, const View& view, const PosixFile& elements,

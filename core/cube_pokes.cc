@@ -6,8 +6,8 @@
 // 2. Recovery holds the elements of frames that no mark vouches for against the checksums of their
 //    rows. So before the first store into a slot everything is synced, and a record says, durably,
 //    that the slot is poked: whoever verifies checksums leaves it out.
-// 3. What no frame gave becomes data by a patch: a box whose elements are on disk before the record
-//    that adds it. A frame that was removed hides the patches under it when it comes back, so
+// 3. What no frame gave becomes data by a patch: a box whose elements, those that are poked as well,
+//    are on disk before the record that adds it: it is there with them or not at all. A frame that was removed hides the patches under it when it comes back, so
 //    coming back undoes exactly the removal.
 // 4. The elements of a whole view are replaced by a redo record, which refers to a copy of them;
 //    then they are stored. Recovery stores them again unless a mark covers the record. No mark does
@@ -164,18 +164,10 @@ Status CubeOnDisk::sync_before_poke(bool changes_structure) {
     return changes_structure ? last_delta_ > durable_ : last_redo_ > durable_;
   };
   if (!is_due()) return {};
-  std::uint64_t all = 0;
-  {
-    MutexLock lock(commit_lock_);
-    all = last_delta_;
-  }
-  ACCRETE_CHECK(sync_now());
-  MutexLock lock(commit_lock_);
-  if (durable_ >= all) return {};
-  return fail(std::errc::no_space_on_device, "no space to note that all is on disk");
+  return sync_now(true);
 }
 
-// Boxes for elements that nothing holds, with pad in them.
+// Boxes for elements that nothing holds, with pad in them; nobody sees them yet.
 Status CubeOnDisk::make_patches(const std::vector<ElementCuboid>& cuboids, std::vector<Box>& made) {
   const std::shared_ptr<const Snapshot> now = snapshot();
   const std::size_t size = size_of(now->definition.coding.type);
@@ -204,6 +196,20 @@ Status CubeOnDisk::make_patches(const std::vector<ElementCuboid>& cuboids, std::
   return {};
 }
 
+// Puts the elements that a plan changes into patches that are new.
+Status CubeOnDisk::fill_patches(const std::vector<Box>& patches, const View& view, Interval range,
+                                const PokePlan& plan) const {
+  BoxIndex all;
+  for (const Box& patch : patches) {
+    ACCRETE_TRY(all, all.put(patch));
+  }
+  const std::size_t size = size_of(snapshot()->definition.coding.type);
+  if (store_elements(view, all, bricks_->writable_mapping().get(), size, range, plan.old.get(),
+                     plan.now.get(), nullptr))
+    return {};
+  return fail(std::errc::io_error, "elements that no frame gave could not be stored");
+}
+
 void CubeOnDisk::drop_patches(Draft& draft) {
   draft.base().patches.for_all([&](const Box& patch) {
     for (std::size_t axis = 0; axis < patch.rank(); ++axis) {
@@ -220,21 +226,37 @@ void CubeOnDisk::drop_patches(Draft& draft) {
   });
 }
 
+// Makes pad again of patches whose elements could not all be stored, and are pad.
+void CubeOnDisk::take_back(const std::vector<Box>& patches) {
+  if (patches.empty()) return;
+  MutexLock lock(commit_lock_);
+  (void)change([&](Draft& draft) -> Status {
+    for (const Box& patch : patches) {
+      if (draft.base().patches.find(patch.id) == nullptr) continue;
+      draft.remove_patch(patch.id);
+      draft.freed.given_back.push_back({patch.file_offset, patch.byte_length()});
+    }
+    return {};
+  });
+}
+
 // Journals what a plan needs, and the redo record of a replacement: durable on return. Without such
 // a record where the view is of frames that went, or came back, since: recovery would not find
 // their elements.
-Status CubeOnDisk::record_poke(const Pinned& pinned, const View& view, const PokePlan& plan,
-                               const PosixFile* elements) {
+Status CubeOnDisk::record_poke(const Pinned& pinned, const View& view, Interval range,
+                               const PokePlan& plan, const PosixFile* elements,
+                               std::vector<Box>& patches) {
   if (!plan.changes_structure() && elements == nullptr) return {};
-  std::vector<Box> patches;
-  bool is_published = false;
+  bool is_recorded = false;
   Status synced;
   Status status = make_patches(plan.pads, patches);
+  if (status.ok() && plan.old != nullptr) status = fill_patches(patches, view, range, plan);
   if (status.ok() && !patches.empty()) synced = bricks_->sync();
   if (status.ok() && synced.ok()) {
     MutexLock lock(commit_lock_);
     bool has_redo = false;
-    status = change([&](Draft& draft) REQUIRES(commit_lock_) -> Status {
+    const std::uint64_t sequence = journal_->sequence();
+    const auto describe = [&](Draft& draft) REQUIRES(commit_lock_) -> Status {
       Definition definition = draft.base().definition;
       definition.poked_ns = now_ns();
       draft.define(definition);
@@ -256,13 +278,15 @@ Status CubeOnDisk::record_poke(const Pinned& pinned, const View& view, const Pok
       draft.freed.texts.push_back(redo.elements);
       draft.set_redo(std::move(redo));
       return {};
-    });
-    is_published = status.ok();
-    if (is_published && has_redo) last_redo_ = journal_->sequence();
-    if (is_published) synced = journal_->sync();
+    };
+    status = change(describe, true);
+    is_recorded = journal_->sequence() != sequence;
+    if (is_recorded) synced = status;
+    if (is_recorded && has_redo) last_redo_ = journal_->sequence();
   }
-  if (!is_published)
-    for (const Box& patch : patches) bricks_->give_back(patch.file_offset, patch.byte_length());
+  if (!is_recorded)
+    for (const Box& patch : std::exchange(patches, {}))
+      bricks_->give_back(patch.file_offset, patch.byte_length());
   if (synced.ok()) return status;
   fence(synced.error());
   return synced;
@@ -326,13 +350,16 @@ Result<RecentValues::Ticket> CubeOnDisk::poke(const Pinned& pinned, const View& 
   if (origin.is_page() && !is_told) drop_stale(view, range, edit, origin, size, plan);
   ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
   if (plan.changes == 0 && is_told) return RecentValues::Ticket();
-  if (plan.changes != 0) {
-    ACCRETE_CHECK(sync_before_poke(plan.changes_structure()));
-    ACCRETE_CHECK(record_poke(pinned, view, plan, nullptr));
-  }
+  if (plan.changes != 0) ACCRETE_CHECK(sync_before_poke(plan.changes_structure()));
+  // Not later: patches show what they have as soon as they are recorded.
   auto ticket = recent_.remember(view, range, {plan.old, plan.now, size, origin});
-  if (plan.changes != 0) ACCRETE_CHECK(store(pinned, view, range, plan));
-  return ticket;
+  if (plan.changes == 0) return ticket;
+  std::vector<Box> patches;
+  ACCRETE_CHECK(record_poke(pinned, view, range, plan, nullptr, patches));
+  Status stored = store(pinned, view, range, plan);
+  if (stored.ok()) return ticket;
+  take_back(patches);
+  return std::move(stored).error();
 }
 
 RecentValues::Ticket CubeOnDisk::remember_values() {
@@ -396,13 +423,15 @@ Result<RecentValues::Ticket> CubeOnDisk::replace(const Pinned& pinned, const Vie
                       });
   };
   Status stored;
+  std::vector<Box> patches;
   {
     MutexLock syncing(sync_lock_);  // no mark may cover the record before all is stored
-    ACCRETE_CHECK(record_poke(pinned, view, all, &elements));
+    ACCRETE_CHECK(record_poke(pinned, view, {}, all, &elements, patches));
     stored = store_all(elements);
     if (!stored.ok()) (void)store_all(former);  // up to the piece that failed, which is as it was
   }
   if (stored.ok()) return ticket;
+  take_back(patches);
   (void)sync_now();  // a mark, or recovery would store them after all
   return std::move(stored).error();
 }

@@ -8,16 +8,25 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+
+#include "core/system_calls.h"
 
 namespace accrete {
 
 namespace {
 
-template <class Call>
-auto retry(Call call) {
+// Makes a system call, again while it gives EINTR. `body` gets the most bytes that it may move.
+template <class Body>
+auto call(SystemCall which, const std::string& name, Body body) {
   for (;;) {
-    const auto result = call();
+    const Intervention intervention = ask_watch(which, name);
+    decltype(body(intervention.at_most)) result = -1;
+    if (intervention.error != 0)
+      errno = intervention.error;
+    else
+      result = body(intervention.at_most);
     if (result >= 0 || errno != EINTR) return result;
   }
 }
@@ -45,14 +54,16 @@ Error PosixFile::error(const char* call) const {
 }
 
 Result<PosixFile> PosixFile::open(const std::string& path, int flags, unsigned mode) {
-  const int fd = retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode); });
+  const int fd = call(SystemCall::open, path, [&](std::size_t) {
+    return ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode);
+  });
   if (fd < 0) return fail_errno(errno, "open " + path);
   return PosixFile(fd, path);
 }
 
 Result<PosixFile> PosixFile::open_at(const PosixFile& directory, const std::string& name, int flags,
                                      unsigned mode) {
-  const int fd = retry([&] {
+  const int fd = call(SystemCall::open, name, [&](std::size_t) {
     return ::openat(directory.fd_, name.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode);
   });
   if (fd < 0) return fail_errno(errno, "open " + name);
@@ -60,7 +71,9 @@ Result<PosixFile> PosixFile::open_at(const PosixFile& directory, const std::stri
 }
 
 Result<PosixFile> PosixFile::unnamed_in(const PosixFile& directory) {
-  int fd = retry([&] { return ::openat(directory.fd_, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); });
+  int fd = call(SystemCall::open, "(staging file)", [&](std::size_t) {
+    return ::openat(directory.fd_, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  });
   if (fd >= 0) return PosixFile(fd, "(staging file)");
   if (errno != EOPNOTSUPP && errno != EISDIR) return fail_errno(errno, "open a staging file");
   // A filesystem without O_TMPFILE: a name that is removed at once.
@@ -73,16 +86,22 @@ Result<PosixFile> PosixFile::unnamed_in(const PosixFile& directory) {
 }
 
 Result<std::uint64_t> PosixFile::size() const {
-  struct stat status {};
-  if (::fstat(fd_, &status) != 0) return error("fstat");
+  ACCRETE_TRY(const struct stat status, this->status());
   return static_cast<std::uint64_t>(status.st_size);
+}
+
+Result<struct stat> PosixFile::status() const {
+  struct stat status {};
+  if (call(SystemCall::stat, name_, [&](std::size_t) { return ::fstat(fd_, &status); }) != 0)
+    return error("fstat");
+  return status;
 }
 
 Result<std::size_t> PosixFile::read(std::uint64_t offset, std::span<std::byte> target) const {
   std::size_t done = 0;
   while (done < target.size()) {
-    const ssize_t n = retry([&] {
-      return ::pread(fd_, target.data() + done, target.size() - done,
+    const ssize_t n = call(SystemCall::read, name_, [&](std::size_t at_most) {
+      return ::pread(fd_, target.data() + done, std::min(at_most, target.size() - done),
                      static_cast<off_t>(offset + done));
     });
     if (n < 0) return error("read");
@@ -95,8 +114,8 @@ Result<std::size_t> PosixFile::read(std::uint64_t offset, std::span<std::byte> t
 Status PosixFile::write(std::uint64_t offset, std::span<const std::byte> bytes) const {
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t n = retry([&] {
-      return ::pwrite(fd_, bytes.data() + done, bytes.size() - done,
+    const ssize_t n = call(SystemCall::write, name_, [&](std::size_t at_most) {
+      return ::pwrite(fd_, bytes.data() + done, std::min(at_most, bytes.size() - done),
                       static_cast<off_t>(offset + done));
     });
     if (n < 0) return error("write");
@@ -106,7 +125,8 @@ Status PosixFile::write(std::uint64_t offset, std::span<const std::byte> bytes) 
 }
 
 Status PosixFile::truncate(std::uint64_t size) const {
-  if (retry([&] { return ::ftruncate(fd_, static_cast<off_t>(size)); }) != 0)
+  if (call(SystemCall::truncate, name_,
+           [&](std::size_t) { return ::ftruncate(fd_, static_cast<off_t>(size)); }) != 0)
     return error("truncate");
   return {};
 }
@@ -114,7 +134,7 @@ Status PosixFile::truncate(std::uint64_t size) const {
 Status PosixFile::allocate(std::uint64_t offset, std::uint64_t length, bool extend) const {
   if (length == 0) return {};
   const int mode = extend ? 0 : FALLOC_FL_KEEP_SIZE;
-  if (retry([&] {
+  if (call(SystemCall::allocate, name_, [&](std::size_t) {
         return ::fallocate(fd_, mode, static_cast<off_t>(offset), static_cast<off_t>(length));
       }) == 0)
     return {};
@@ -130,7 +150,7 @@ Status PosixFile::allocate(std::uint64_t offset, std::uint64_t length, bool exte
 
 Status PosixFile::punch(std::uint64_t offset, std::uint64_t length) const {
   if (length == 0) return {};
-  if (retry([&] {
+  if (call(SystemCall::punch, name_, [&](std::size_t) {
         return ::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                            static_cast<off_t>(offset), static_cast<off_t>(length));
       }) != 0)
@@ -139,17 +159,20 @@ Status PosixFile::punch(std::uint64_t offset, std::uint64_t length) const {
 }
 
 Status PosixFile::sync_data() const {
-  if (retry([&] { return ::fdatasync(fd_); }) != 0) return error("fdatasync");
+  if (call(SystemCall::sync, name_, [&](std::size_t) { return ::fdatasync(fd_); }) != 0)
+    return error("fdatasync");
   return {};
 }
 
 Status PosixFile::sync_all() const {
-  if (retry([&] { return ::fsync(fd_); }) != 0) return error("fsync");
+  if (call(SystemCall::sync, name_, [&](std::size_t) { return ::fsync(fd_); }) != 0)
+    return error("fsync");
   return {};
 }
 
 Status PosixFile::lock_exclusive() const {
-  if (retry([&] { return ::flock(fd_, LOCK_EX | LOCK_NB); }) != 0) {
+  if (call(SystemCall::lock, name_,
+           [&](std::size_t) { return ::flock(fd_, LOCK_EX | LOCK_NB); }) != 0) {
     if (errno == EWOULDBLOCK) return fail(std::errc::device_or_resource_busy, "locked by another");
     return error("flock");
   }
@@ -157,26 +180,35 @@ Status PosixFile::lock_exclusive() const {
 }
 
 Status make_directory_at(const PosixFile& directory, const std::string& name, unsigned mode) {
-  if (::mkdirat(directory.fd(), name.c_str(), mode) != 0) return fail_errno(errno, "mkdir " + name);
+  if (call(SystemCall::make_directory, name, [&](std::size_t) {
+        return ::mkdirat(directory.fd(), name.c_str(), mode);
+      }) != 0)
+    return fail_errno(errno, "mkdir " + name);
   return {};
 }
 
 Status rename_at(const PosixFile& directory, const std::string& from, const std::string& to,
                  bool replace) {
   const unsigned flags = replace ? 0 : RENAME_NOREPLACE;
-  if (::renameat2(directory.fd(), from.c_str(), directory.fd(), to.c_str(), flags) != 0)
+  if (call(SystemCall::rename, to, [&](std::size_t) {
+        return ::renameat2(directory.fd(), from.c_str(), directory.fd(), to.c_str(), flags);
+      }) != 0)
     return fail_errno(errno, "rename " + from + " to " + to);
   return {};
 }
 
 Status unlink_at(const PosixFile& directory, const std::string& name, bool is_directory) {
-  if (::unlinkat(directory.fd(), name.c_str(), is_directory ? AT_REMOVEDIR : 0) != 0)
+  if (call(SystemCall::remove, name, [&](std::size_t) {
+        return ::unlinkat(directory.fd(), name.c_str(), is_directory ? AT_REMOVEDIR : 0);
+      }) != 0)
     return fail_errno(errno, "remove " + name);
   return {};
 }
 
 Result<std::vector<std::string>> list_directory(const PosixFile& directory) {
-  const int fd = ::openat(directory.fd(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int fd = call(SystemCall::list, directory.name(), [&](std::size_t) {
+    return ::openat(directory.fd(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  });
   if (fd < 0) return fail_errno(errno, "open " + directory.name());
   const std::unique_ptr<DIR, int (*)(DIR*)> entries(::fdopendir(fd), ::closedir);
   if (!entries) {
@@ -195,8 +227,12 @@ Result<std::vector<std::string>> list_directory(const PosixFile& directory) {
 namespace {
 
 Result<std::shared_ptr<std::byte>> map(const PosixFile& file, std::uint64_t length, int access) {
-  void* address = ::mmap(nullptr, length, access, MAP_SHARED | MAP_NORESERVE, file.fd(), 0);
-  if (address == MAP_FAILED) return fail_errno(errno, "map " + file.name());
+  void* address = MAP_FAILED;
+  if (call(SystemCall::map, file.name(), [&](std::size_t) {
+        address = ::mmap(nullptr, length, access, MAP_SHARED | MAP_NORESERVE, file.fd(), 0);
+        return address == MAP_FAILED ? -1 : 0;
+      }) != 0)
+    return fail_errno(errno, "map " + file.name());
   return std::shared_ptr<std::byte>(static_cast<std::byte*>(address),
                                     [length](std::byte* p) { ::munmap(p, length); });
 }

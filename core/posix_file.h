@@ -1,4 +1,5 @@
-// Every system call with which core touches the store.
+// Every system call with which core touches the store. Tests can stand before each
+// (core/system_calls.h).
 #pragma once
 
 #include <sys/stat.h>
@@ -35,6 +36,7 @@ class PosixFile {
   const std::string& name() const { return name_; }
 
   Result<std::uint64_t> size() const;
+  Result<struct stat> status() const;
   // Short only at the end of the file.
   Result<std::size_t> read(std::uint64_t offset, std::span<std::byte> target) const;
   Status write(std::uint64_t offset, std::span<const std::byte> bytes) const;

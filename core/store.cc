@@ -17,12 +17,13 @@ namespace accrete {
 namespace {
 
 constexpr std::string_view note_name = "accretefs.store";
+constexpr const char* unfinished_note_name = "accretefs.store.new";
 constexpr std::string_view note_text = "accretefs store, version 1\n";
 constexpr std::string_view note_start = "accretefs store, version ";
 
 Status check_cube_name(std::string_view name) {
   ACCRETE_CHECK(check_file_name(name));
-  if (name.front() == '.' || name == note_name)
+  if (name.front() == '.' || name == note_name || name == unfinished_note_name)
     return fail(std::errc::invalid_argument,
                 "a cube's name cannot begin with a dot or be " + std::string(note_name));
   return {};
@@ -35,6 +36,23 @@ Result<std::uint64_t> random_uid() {
   return uid;
 }
 
+// Both or nothing: renamed, and that on disk.
+Status rename_durably(const PosixFile& directory, const std::string& from, const std::string& to) {
+  ACCRETE_CHECK(rename_at(directory, from, to, false));
+  Status synced = directory.sync_all();
+  if (!synced.ok()) (void)rename_at(directory, to, from, false);
+  return synced;
+}
+
+// As far as it can be.
+void remove_with_files(const PosixFile& store, const std::string& name) {
+  const auto directory = PosixFile::open_at(store, name, O_RDONLY | O_DIRECTORY);
+  if (!directory.ok()) return;
+  if (const auto files = list_directory(*directory); files.ok())
+    for (const std::string& file : *files) (void)unlink_at(*directory, file, false);
+  (void)unlink_at(store, name, true);
+}
+
 // Checks the store's note, or writes it into an empty directory.
 Result<PosixFile> open_note(const PosixFile& directory, const std::string& path, bool create) {
   auto note = PosixFile::open_at(directory, std::string(note_name), O_RDWR);
@@ -43,14 +61,14 @@ Result<PosixFile> open_note(const PosixFile& directory, const std::string& path,
       return std::move(note).error();
     ACCRETE_TRY(const std::vector<std::string> names, list_directory(directory));
     for (const std::string& name : names)
-      if (name != "lost+found")
+      if (name != "lost+found" && name != unfinished_note_name)
         return fail(std::errc::directory_not_empty,
                     path + " is no store, and holds other things: give an empty directory");
-    note = PosixFile::open_at(directory, std::string(note_name), O_RDWR | O_CREAT | O_EXCL, 0644);
+    note = PosixFile::open_at(directory, unfinished_note_name, O_RDWR | O_CREAT | O_TRUNC, 0644);
     if (!note.ok()) return std::move(note).error();
     ACCRETE_CHECK(note->write(0, as_bytes(note_text)));
     ACCRETE_CHECK(note->sync_all());
-    ACCRETE_CHECK(directory.sync_all());
+    ACCRETE_CHECK(rename_durably(directory, unfinished_note_name, std::string(note_name)));
   }
   std::string text(256, '\0');
   ACCRETE_TRY(const std::size_t n, note->read(0, std::as_writable_bytes(std::span(text))));
@@ -59,8 +77,10 @@ Result<PosixFile> open_note(const PosixFile& directory, const std::string& path,
     return fail(std::errc::invalid_argument, text.starts_with(note_start)
                                                  ? path + " was made by a newer version: " + text
                                                  : path + " is no store: its note is damaged");
-  if (const Status locked = note->lock_exclusive(); !locked.ok())
+  if (const Status locked = note->lock_exclusive(); !locked.ok()) {
+    if (locked.error().code != std::errc::device_or_resource_busy) return locked.error();
     return fail(std::errc::device_or_resource_busy, path + " is in use by another accretefs");
+  }
   return note;
 }
 
@@ -82,6 +102,7 @@ class StoreOnDisk final : public Store, public CubeHost {
 
   void request_sync(std::shared_ptr<CubeOnDisk> cube, SyncDone done) override;
   Unpacker& unpacker() override { return unpacker_; }
+  std::uint64_t checkpoint_step() const override { return options_.checkpoint_step; }
 
  private:
   struct Request {
@@ -90,7 +111,7 @@ class StoreOnDisk final : public Store, public CubeHost {
   };
 
   Result<std::shared_ptr<CubeOnDisk>> open_cube(const std::string& name) REQUIRES(lock_);
-  bool is_cube(const std::string& name) const;
+  Result<bool> is_cube(const std::string& name) const;
   std::vector<std::shared_ptr<CubeOnDisk>> open_cubes() const;
   void run();
   static void serve(std::vector<Request> requests);
@@ -171,20 +192,30 @@ void StoreOnDisk::request_sync(std::shared_ptr<CubeOnDisk> cube, SyncDone done) 
   done(cube->sync_now());
 }
 
-bool StoreOnDisk::is_cube(const std::string& name) const {
+Result<bool> StoreOnDisk::is_cube(const std::string& name) const {
   const auto directory = PosixFile::open_at(directory_, name, O_RDONLY | O_DIRECTORY);
-  if (!directory.ok()) return false;
-  const auto files = list_directory(*directory);
-  return files.ok() && std::any_of(files->begin(), files->end(), [](const std::string& file) {
-           return file.starts_with("checkpoint.") || file.starts_with("journal.");
-         });
+  if (!directory.ok()) {
+    const std::errc code = directory.error().code;
+    if (code == std::errc::no_such_file_or_directory || code == std::errc::not_a_directory ||
+        code == std::errc::too_many_symbolic_link_levels)
+      return false;
+    return directory.error();
+  }
+  ACCRETE_TRY(const auto files, list_directory(*directory));
+  return std::any_of(files.begin(), files.end(), [](const std::string& file) {
+    return file.starts_with("checkpoint.") || file.starts_with("journal.");
+  });
 }
 
 std::vector<std::string> StoreOnDisk::names() const {
   std::vector<std::string> cubes;
   if (auto all = list_directory(directory_); all.ok())
     for (std::string& name : *all)
-      if (check_cube_name(name).ok() && is_cube(name)) cubes.push_back(std::move(name));
+      if (check_cube_name(name).ok()) {
+        // One that cannot be read is there.
+        const auto known = is_cube(name);
+        if (!known.ok() || *known) cubes.push_back(std::move(name));
+      }
   std::sort(cubes.begin(), cubes.end());
   return cubes;
 }
@@ -201,8 +232,11 @@ Result<std::shared_ptr<Cube>> StoreOnDisk::find(std::string_view name) {
   if (const auto it = cubes_.find(name); it != cubes_.end())
     return std::shared_ptr<Cube>(it->second);
   const std::string text(name);
-  if (!check_cube_name(name).ok() || !is_cube(text))
-    return fail(std::errc::no_such_file_or_directory, "there is no cube " + text);
+  bool is_there = check_cube_name(name).ok();
+  if (is_there) {
+    ACCRETE_TRY(is_there, is_cube(text));
+  }
+  if (!is_there) return fail(std::errc::no_such_file_or_directory, "there is no cube " + text);
   auto cube = open_cube(text);
   if (!cube.ok()) {
     ::syslog(LOG_ERR, "cube %s cannot be opened: %s", text.c_str(), cube.error().sentence.c_str());
@@ -218,23 +252,21 @@ Result<std::shared_ptr<Cube>> StoreOnDisk::create(std::string_view name) {
   const std::string text(name);
   ACCRETE_TRY(const std::uint64_t uid, random_uid());
   const std::string unfinished = ".new-" + std::to_string(uid);
-  ACCRETE_CHECK(make_directory_at(directory_, unfinished, 0700));
-  const auto build = [&]() -> Status {
-    ACCRETE_TRY(const PosixFile made,
-                PosixFile::open_at(directory_, unfinished, O_RDONLY | O_DIRECTORY));
-    Status status = CubeOnDisk::make(made, uid);
-    if (status.ok()) status = rename_at(directory_, unfinished, text, false);
-    if (!status.ok()) {
-      if (const auto files = list_directory(made); files.ok())
-        for (const std::string& file : *files) (void)unlink_at(made, file, false);
-      (void)unlink_at(directory_, unfinished, true);
-      return status;
-    }
-    return directory_.sync_all();
+  const auto build = [&]() -> Result<std::shared_ptr<CubeOnDisk>> {
+    ACCRETE_CHECK(make_directory_at(directory_, unfinished, 0700));
+    ACCRETE_TRY(PosixFile made, PosixFile::open_at(directory_, unfinished, O_RDONLY | O_DIRECTORY));
+    ACCRETE_CHECK(CubeOnDisk::make(made, uid));
+    ACCRETE_TRY(auto cube, CubeOnDisk::open(std::move(made), text, options_.limits, *this));
+    ACCRETE_CHECK(rename_durably(directory_, unfinished, text));
+    return cube;
   };
-  ACCRETE_CHECK(build());
-  ACCRETE_TRY(auto cube, open_cube(text));
-  return std::shared_ptr<Cube>(std::move(cube));
+  auto cube = build();
+  if (!cube.ok()) {
+    remove_with_files(directory_, unfinished);
+    return std::move(cube).error();
+  }
+  cubes_.emplace(text, *cube);
+  return std::shared_ptr<Cube>(std::move(cube).value());
 }
 
 Status StoreOnDisk::remove(std::string_view name) {
@@ -247,15 +279,13 @@ Status StoreOnDisk::remove(std::string_view name) {
   ACCRETE_CHECK(cube.retire());
   // First out of sight, then file by file: what a crash leaves is no cube.
   const std::string doomed = ".gone-" + std::to_string(cube.uid());
-  if (Status renamed = rename_at(directory_, std::string(name), doomed, false); !renamed.ok()) {
+  if (Status renamed = rename_durably(directory_, std::string(name), doomed); !renamed.ok()) {
     cube.reinstate();
     return renamed;
   }
-  if (const auto files = list_directory(cube.directory()); files.ok())
-    for (const std::string& file : *files) (void)unlink_at(cube.directory(), file, false);
   cubes_.erase(it);
-  (void)unlink_at(directory_, doomed, true);
-  return directory_.sync_all();
+  remove_with_files(directory_, doomed);
+  return {};
 }
 
 Status StoreOnDisk::rename(std::string_view from, std::string_view to) {
@@ -266,12 +296,12 @@ Status StoreOnDisk::rename(std::string_view from, std::string_view to) {
   if (it == cubes_.end())
     return fail(std::errc::no_such_file_or_directory, "there is no such cube");
   const std::string new_name(to);
-  ACCRETE_CHECK(rename_at(directory_, std::string(from), new_name, false));
+  ACCRETE_CHECK(rename_durably(directory_, std::string(from), new_name));
   auto cube = it->second;
   cubes_.erase(it);
   cube->rename(new_name);
   cubes_.emplace(new_name, std::move(cube));
-  return directory_.sync_all();
+  return {};
 }
 
 std::vector<std::shared_ptr<CubeOnDisk>> StoreOnDisk::open_cubes() const {
@@ -297,9 +327,7 @@ Result<struct statvfs> StoreOnDisk::space() const {
 }
 
 Result<struct stat> StoreOnDisk::attributes() const {
-  struct stat status {};
-  if (::fstat(directory_.fd(), &status) != 0) return fail_errno(errno, "stat");
-  return status;
+  return directory_.status();
 }
 
 // Leftovers of a cube that was being made or removed when the last run ended.
@@ -308,11 +336,7 @@ void sweep(const PosixFile& store) {
   if (!names.ok()) return;
   for (const std::string& name : *names) {
     if (!name.starts_with(".new-") && !name.starts_with(".gone-")) continue;
-    const auto directory = PosixFile::open_at(store, name, O_RDONLY | O_DIRECTORY);
-    if (!directory.ok()) continue;
-    if (const auto files = list_directory(*directory); files.ok())
-      for (const std::string& file : *files) (void)unlink_at(*directory, file, false);
-    (void)unlink_at(store, name, true);
+    remove_with_files(store, name);
   }
 }
 

@@ -18,6 +18,7 @@ struct StoreOptions {
   bool create = true;  // make an empty directory (or a missing one) a store
   Limits limits;
   std::chrono::milliseconds sync_interval{5000};
+  std::uint64_t checkpoint_step = 4 << 20;  // bytes of journal that make a checkpoint due
   std::string unpacker = Unpacker::default_program();  // path of the program that unpacks files
 };
 

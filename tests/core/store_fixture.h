@@ -23,8 +23,9 @@ inline std::uint64_t seed() {
 
 class TemporaryDirectory {
  public:
-  TemporaryDirectory() {
-    std::string path = (std::filesystem::temp_directory_path() / "accrete-test-XXXXXX").string();
+  explicit TemporaryDirectory(
+      const std::filesystem::path& in = std::filesystem::temp_directory_path()) {
+    std::string path = (in / "accrete-test-XXXXXX").string();
     if (::mkdtemp(path.data()) == nullptr) std::abort();
     path_ = path;
   }
