@@ -12,7 +12,8 @@ constexpr std::uint64_t largest_file = std::uint64_t{1} << 62;
 
 Result<std::unique_ptr<BrickFile>> BrickFile::open(const PosixFile& directory,
                                                    std::vector<Range> used, bool writable,
-                                                   bool reclaim) {
+                                                   bool reclaim,
+                                                   std::shared_ptr<std::byte> shown) {
   ACCRETE_TRY(PosixFile file, PosixFile::open_at(directory, "bricks",
                                                  writable ? O_RDWR | O_CREAT : O_RDONLY, 0600));
   ACCRETE_TRY(const std::uint64_t size, file.size());
@@ -32,7 +33,8 @@ Result<std::unique_ptr<BrickFile>> BrickFile::open(const PosixFile& directory,
     if (reclaim)
       for (const auto& [offset, length] : gaps) ACCRETE_CHECK(file.punch(offset, length));
   }
-  ACCRETE_TRY(auto mapped, MappedFile::open(std::move(file), writable));
+  ACCRETE_TRY(auto mapped, shown ? MappedFile::over(std::move(file), std::move(shown), size)
+                                 : MappedFile::open(std::move(file), writable));
   auto bricks = std::unique_ptr<BrickFile>(new BrickFile(std::move(mapped)));
   MutexLock lock(bricks->mutex_);
   bricks->free_ = std::move(gaps);

@@ -21,10 +21,12 @@ class BrickFile {
   };
 
   // `used`: the boxes' ranges, disjoint. What lies between and behind them is punched when
-  // `reclaim` (the last run ended without having done it).
+  // `reclaim` (the last run ended without having done it). `shown`: what the file is to be taken
+  // for, if it is not writable; nothing: itself.
   static Result<std::unique_ptr<BrickFile>> open(const PosixFile& directory,
                                                  std::vector<Range> used, bool writable,
-                                                 bool reclaim);
+                                                 bool reclaim,
+                                                 std::shared_ptr<std::byte> shown = nullptr);
 
   // Address space for a box, a multiple of the page size, without blocks. EFBIG, ENOSPC.
   Result<std::uint64_t> take(std::uint64_t length) EXCLUDES(mutex_);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/checksum.h"
+#include "core/fault_guard.h"
 #include "core/row_codec.h"
 
 namespace accrete {
@@ -147,13 +148,19 @@ Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t gen
   if (size < header_bytes + 8) return damaged(name, "too short");
   ACCRETE_TRY(const auto mapping, map_shared(file, size));
   const std::span<const std::byte> bytes(mapping.get(), size);
-  const std::string_view magic = as_text(bytes.first(file_magic.size()));
+  std::string first(file_magic.size(), '\0');  // by a read, since the disk may have an error
+  ACCRETE_CHECK(file.read(0, std::as_writable_bytes(std::span(first))));
+  const std::string_view magic = first;
   if (magic.substr(0, 7) == file_magic.substr(0, 7) && magic != file_magic)
     return fail(std::errc::io_error, name + " was written by a newer version");
   if (magic != file_magic) return damaged(name, "not a checkpoint");
-  ByteReader trailer(bytes.last(8));
-  if (trailer.get<std::uint64_t>() != checksum(bytes.first(size - 8)))
-    return damaged(name, "its checksum does not match");
+  bool is_whole = false;
+  auto compare = [&] {
+    ByteReader trailer(bytes.last(8));
+    is_whole = trailer.get<std::uint64_t>() == checksum(bytes.first(size - 8));
+  };
+  if (!run_guarded(compare)) return damaged(name, "it cannot be read");
+  if (!is_whole) return damaged(name, "its checksum does not match");
 
   Checkpoint checkpoint;
   auto snapshot = std::make_shared<Snapshot>();

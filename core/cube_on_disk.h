@@ -50,9 +50,11 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
  public:
   // Makes the files of a new cube in an empty directory; durable on return.
   static Status make(const PosixFile& directory, std::uint64_t uid);
-  // Opens and recovers. A cube that is damaged before its last mark opens read-only.
+  // Opens and recovers. A cube that is damaged before its last mark opens read-only. Without
+  // `may_write` nothing on the disk is changed, and the cube is read-only.
   static Result<std::shared_ptr<CubeOnDisk>> open(PosixFile directory, std::string name,
-                                                  const Limits& limits, CubeHost& host);
+                                                  const Limits& limits, CubeHost& host,
+                                                  bool may_write);
   ~CubeOnDisk() override;
 
   // ---- Cube ----
@@ -171,7 +173,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
 
  private:
   CubeOnDisk(PosixFile directory, std::string name, const Limits& limits, CubeHost& host);
-  Status recover() EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
+  Status recover(bool may_write) EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
 
   Status publish(Draft draft, bool durably = false) REQUIRES(commit_lock_);
   // Keeps the time of the last poke, which views tell as theirs, beyond the end of the daemon.

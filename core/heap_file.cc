@@ -21,6 +21,10 @@ Result<std::unique_ptr<HeapFile>> HeapFile::open(const PosixFile& directory, std
   return std::unique_ptr<HeapFile>(new HeapFile(std::move(file), end));
 }
 
+std::unique_ptr<HeapFile> HeapFile::none() {
+  return std::unique_ptr<HeapFile>(new HeapFile(PosixFile(), 0));
+}
+
 Result<HeapRef> HeapFile::append(std::span<const std::byte> bytes) {
   if (bytes.empty()) return HeapRef{};
   ACCRETE_CHECK(file_.write(end_, bytes));

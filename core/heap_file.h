@@ -17,6 +17,8 @@ class HeapFile {
   // file is shorter than that.
   static Result<std::unique_ptr<HeapFile>> open(const PosixFile& directory, std::uint64_t end,
                                                 bool writable);
+  // In the place of a file that cannot be opened: has no bytes.
+  static std::unique_ptr<HeapFile> none();
 
   Result<HeapRef> append(std::span<const std::byte> bytes);  // an empty span gives an empty ref
   // Appends a part of a file.

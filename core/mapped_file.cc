@@ -15,6 +15,16 @@ Result<std::unique_ptr<MappedFile>> MappedFile::open(PosixFile file, bool writab
   return mapped;
 }
 
+Result<std::unique_ptr<MappedFile>> MappedFile::over(PosixFile file,
+                                                     std::shared_ptr<std::byte> mapping,
+                                                     std::uint64_t length) {
+  auto mapped = std::unique_ptr<MappedFile>(new MappedFile(std::move(file), false));
+  MutexLock lock(mapped->mutex_);
+  mapped->mapping_ = std::move(mapping);
+  mapped->reserved_ = length;
+  return mapped;
+}
+
 std::shared_ptr<std::byte> MappedFile::mapping() const {
   MutexLock lock(mutex_);
   return mapping_;

@@ -17,6 +17,10 @@ class MappedFile {
  public:
   // `writable`: bytes can be changed through the mapping; the file must be open for that.
   static Result<std::unique_ptr<MappedFile>> open(PosixFile file, bool writable);
+  // What is seen is `mapping`, of that length, in the place of the file. Does not fail.
+  static Result<std::unique_ptr<MappedFile>> over(PosixFile file,
+                                                  std::shared_ptr<std::byte> mapping,
+                                                  std::uint64_t length);
 
   const PosixFile& file() const { return file_; }
   // Address of byte 0, valid while held; reaches at least to the ensured length.

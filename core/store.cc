@@ -54,8 +54,11 @@ void remove_with_files(const PosixFile& store, const std::string& name) {
 }
 
 // Checks the store's note, or writes it into an empty directory.
-Result<PosixFile> open_note(const PosixFile& directory, const std::string& path, bool create) {
-  auto note = PosixFile::open_at(directory, std::string(note_name), O_RDWR);
+Result<PosixFile> open_note(const PosixFile& directory, const std::string& path,
+                            const StoreOptions& options) {
+  const bool create = options.create && !options.read_only;
+  auto note = PosixFile::open_at(directory, std::string(note_name),
+                                 options.read_only ? O_RDONLY : O_RDWR);
   if (!note.ok()) {
     if (note.error().code != std::errc::no_such_file_or_directory || !create)
       return std::move(note).error();
@@ -112,6 +115,7 @@ class StoreOnDisk final : public Store, public CubeHost {
 
   Result<std::shared_ptr<CubeOnDisk>> open_cube(const std::string& name) REQUIRES(lock_);
   Result<bool> is_cube(const std::string& name) const;
+  Status writable() const;  // EROFS
   std::vector<std::shared_ptr<CubeOnDisk>> open_cubes() const;
   void run();
   static void serve(std::vector<Request> requests);
@@ -207,6 +211,11 @@ Result<bool> StoreOnDisk::is_cube(const std::string& name) const {
   });
 }
 
+Status StoreOnDisk::writable() const {
+  if (!options_.read_only) return {};
+  return fail(std::errc::read_only_file_system, "the store was opened for reading");
+}
+
 std::vector<std::string> StoreOnDisk::names() const {
   std::vector<std::string> cubes;
   if (auto all = list_directory(directory_); all.ok())
@@ -222,7 +231,8 @@ std::vector<std::string> StoreOnDisk::names() const {
 
 Result<std::shared_ptr<CubeOnDisk>> StoreOnDisk::open_cube(const std::string& name) {
   ACCRETE_TRY(PosixFile directory, PosixFile::open_at(directory_, name, O_RDONLY | O_DIRECTORY));
-  ACCRETE_TRY(auto cube, CubeOnDisk::open(std::move(directory), name, options_.limits, *this));
+  ACCRETE_TRY(auto cube, CubeOnDisk::open(std::move(directory), name, options_.limits, *this,
+                                              !options_.read_only));
   cubes_.emplace(name, cube);
   return cube;
 }
@@ -247,6 +257,7 @@ Result<std::shared_ptr<Cube>> StoreOnDisk::find(std::string_view name) {
 
 // Made under a name that is no cube's and renamed, so a cube is there whole or not at all.
 Result<std::shared_ptr<Cube>> StoreOnDisk::create(std::string_view name) {
+  ACCRETE_CHECK(writable());
   ACCRETE_CHECK(check_cube_name(name));
   MutexLock lock(lock_);
   const std::string text(name);
@@ -256,7 +267,7 @@ Result<std::shared_ptr<Cube>> StoreOnDisk::create(std::string_view name) {
     ACCRETE_CHECK(make_directory_at(directory_, unfinished, 0700));
     ACCRETE_TRY(PosixFile made, PosixFile::open_at(directory_, unfinished, O_RDONLY | O_DIRECTORY));
     ACCRETE_CHECK(CubeOnDisk::make(made, uid));
-    ACCRETE_TRY(auto cube, CubeOnDisk::open(std::move(made), text, options_.limits, *this));
+    ACCRETE_TRY(auto cube, CubeOnDisk::open(std::move(made), text, options_.limits, *this, true));
     ACCRETE_CHECK(rename_durably(directory_, unfinished, text));
     return cube;
   };
@@ -270,6 +281,7 @@ Result<std::shared_ptr<Cube>> StoreOnDisk::create(std::string_view name) {
 }
 
 Status StoreOnDisk::remove(std::string_view name) {
+  ACCRETE_CHECK(writable());
   ACCRETE_TRY(const auto found, find(name));
   MutexLock lock(lock_);
   const auto it = cubes_.find(name);
@@ -289,6 +301,7 @@ Status StoreOnDisk::remove(std::string_view name) {
 }
 
 Status StoreOnDisk::rename(std::string_view from, std::string_view to) {
+  ACCRETE_CHECK(writable());
   ACCRETE_CHECK(check_cube_name(to));
   ACCRETE_TRY(const auto found, find(from));
   MutexLock lock(lock_);
@@ -343,14 +356,14 @@ void sweep(const PosixFile& store) {
 }  // namespace
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& path, const StoreOptions& options) {
-  if (options.create && ::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST)
+  if (options.create && !options.read_only && ::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST)
     return fail_errno(errno, "mkdir " + path);
   // The store itself may be reached by a symbolic link; below it none is followed.
   const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
   if (!real) return fail_errno(errno, path);
   ACCRETE_TRY(PosixFile directory, PosixFile::open(real.get(), O_RDONLY | O_DIRECTORY));
-  ACCRETE_TRY(PosixFile note, open_note(directory, path, options.create));
-  sweep(directory);
+  ACCRETE_TRY(PosixFile note, open_note(directory, path, options));
+  if (!options.read_only) sweep(directory);
   return std::unique_ptr<Store>(
       std::make_unique<StoreOnDisk>(std::move(directory), std::move(note), options));
 }

@@ -16,6 +16,8 @@ namespace accrete {
 
 struct StoreOptions {
   bool create = true;  // make an empty directory (or a missing one) a store
+  // Nothing on the disk is changed, all cubes are read-only; also on a read-only filesystem.
+  bool read_only = false;
   Limits limits;
   std::chrono::milliseconds sync_interval{5000};
   std::uint64_t checkpoint_step = 4 << 20;  // bytes of journal that make a checkpoint due
