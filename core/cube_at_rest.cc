@@ -4,7 +4,8 @@
 // damage. For the others (the tail after the last mark) write order is unknown: a record counts
 // only if it is whole, what it refers to in the heap is whole, and the elements of its frames have
 // the checksums that it names; the first that fails ends the history, since later records build on
-// it.
+// it. That a disk does not give something just now says nothing of the kind: then the cube is as if
+// it ended there, but nothing may be cut.
 #include "core/cube_at_rest.h"
 
 #include <fcntl.h>
@@ -48,22 +49,32 @@ struct Content {
   const std::shared_ptr<std::byte> bricks;  // none if the file is empty
 };
 
-bool is_whole(const Snapshot& snapshot, const FrameRow& row, bool has_new_elements,
-              const Content& content) {
-  if (!content.heap.verify(row.name).ok()) return false;
-  for (const HeapRef& text : row.texts())
-    if (!content.heap.verify(text).ok()) return false;
+// What was written without a mark did not reach the disk. All other errors here are the disk's.
+constexpr std::errc not_written = std::errc::bad_message;
+
+Error incomplete(std::string sentence) {
+  return fail(not_written, std::move(sentence));
+}
+
+Result<bool> is_whole(const Snapshot& snapshot, const FrameRow& row, bool has_new_elements,
+                      const Content& content) {
+  std::vector<HeapRef> texts{row.name};
+  for (const HeapRef& text : row.texts()) texts.push_back(text);
+  for (const HeapRef& text : texts) {
+    ACCRETE_TRY(const bool good, content.heap.is_whole(text));
+    if (!good) return false;
+  }
   if (!has_new_elements) return true;
-  const auto text = content.heap.read(row.runs);
-  const auto sums = content.heap.read(row.sums);
-  if (!text.ok() || !sums.ok()) return false;
-  const auto runs = frame_runs(row, as_bytes(*text));
+  ACCRETE_TRY(const std::string text, content.heap.read(row.runs));
+  ACCRETE_TRY(const std::string sums, content.heap.read(row.sums));
+  const auto runs = frame_runs(row, as_bytes(text));
   if (!runs.ok()) return false;
   const auto view = frame_view(row, *runs);
   if (!view.ok()) return false;
   const auto now = sum_frame(*view, snapshot.boxes, content.bricks.get(),
                              snapshot.definition.coding, snapshot.pad_at_rest());
-  return sums_match(row, *sums, now);
+  if (now.empty()) return fail(std::errc::io_error, "elements of the last frames cannot be read");
+  return sums_match(row, sums, now);
 }
 
 // Nothing may be read through the mapping before this is known. It need not hold of boxes that a
@@ -75,13 +86,13 @@ bool all_lie_within(const BoxIndex& boxes, std::uint64_t brick_bytes) {
 }
 
 Error too_short() {
-  return fail(std::errc::io_error, "the brick file is shorter than its boxes say");
+  return incomplete("the brick file is shorter than its boxes say");
 }
 
 // Does the data of the delta's frames match? Elements of those that were there before (a new name,
 // other attributes) were looked at, or vouched for, when they came.
-bool is_whole(const Snapshot& before, const Snapshot& after, const Delta& delta,
-              const Content& content) {
+Result<bool> is_whole(const Snapshot& before, const Snapshot& after, const Delta& delta,
+                      const Content& content) {
   for (const FrameRow& row : delta.frames) {
     if (row.state == FrameState::gone) continue;
     const auto old = before.frames.find(row.id);
@@ -90,19 +101,22 @@ bool is_whole(const Snapshot& before, const Snapshot& after, const Delta& delta,
                       old->sums == row.sums && old->runs == row.runs && old->first == row.first &&
                       old->extent == row.extent;
     const bool is_news = row.state == FrameState::live && !same;
-    if (!is_whole(after, row, is_news, content)) return false;
+    ACCRETE_TRY(const bool good, is_whole(after, row, is_news, content));
+    if (!good) return false;
   }
   return true;
 }
 
 // Replacing the elements of a view may have been cut short.
 Status store_again(const Snapshot& after, const Redo& redo, const Content& content) {
-  ACCRETE_CHECK(content.heap.verify(redo.elements));
-  ACCRETE_TRY(const View view, redo.view());
+  ACCRETE_TRY(const bool are_there, content.heap.is_whole(redo.elements));
+  if (!are_there) return incomplete("the elements of a replacement were not on disk yet");
+  const auto shown = redo.view();
   const std::size_t size = size_of(after.definition.coding.type);
-  if (view.cube_rank() != after.axes.size() || redo.elements.length % size != 0 ||
-      view.element_count() != redo.elements.length / size)
-    return fail(std::errc::io_error, "the elements of a replacement are not those of its view");
+  if (!shown.ok() || shown->cube_rank() != after.axes.size() || redo.elements.length % size != 0 ||
+      shown->element_count() != redo.elements.length / size)
+    return incomplete("the elements of a replacement are not those of its view");
+  const View& view = *shown;
   // No mark covers the record, so no space of what it shows was reused since.
   for (const BoxIndex* boxes : {&after.boxes, &after.patches})
     if (!all_lie_within(*boxes, content.brick_bytes)) return too_short();
@@ -133,13 +147,16 @@ Result<std::shared_ptr<const Snapshot>> replay(const Snapshot& before, const Del
                                                bool vouched_for, const Content& content) {
   for (const std::vector<Box>* boxes : {&delta.boxes, &delta.patches})
     for (const Box& box : *boxes) {
-      ACCRETE_CHECK(check_box(box, 1));
+      if (const Status good = check_box(box, 1); !good.ok())
+        return incomplete(good.error().sentence);
       if (!vouched_for && !lies_within(box, content.brick_bytes)) return too_short();
     }
-  ACCRETE_TRY(auto after, apply(before, delta));
+  auto applied = apply(before, delta);
+  if (!applied.ok()) return incomplete(applied.error().sentence);
+  auto after = std::move(applied).value();
   if (vouched_for) return after;
-  if (!is_whole(before, *after, delta, content))
-    return fail(std::errc::io_error, "the data of the last frames were not on disk yet");
+  ACCRETE_TRY(const bool good, is_whole(before, *after, delta, content));
+  if (!good) return incomplete("the data of the last frames were not on disk yet");
   if (delta.redo) ACCRETE_CHECK(store_again(*after, *delta.redo, content));
   return after;
 }
@@ -170,6 +187,10 @@ class Reading {
  private:
   void damage(std::string file, std::optional<std::uint64_t> offset, std::string sentence) {
     cube_.damage.push_back({std::move(file), offset, std::move(sentence)});
+  }
+  void cannot_read(std::string file, std::optional<std::uint64_t> offset, const Error& error) {
+    cube_.unread = error.sentence;
+    damage(std::move(file), offset, error.sentence);
   }
 
   Status load(Start start) {
@@ -223,13 +244,13 @@ class Reading {
       return {};
     };
     if (const Status status = open(); !status.ok()) {
-      damage("heap", std::nullopt, status.error().sentence);
+      cannot_read("heap", std::nullopt, status.error());
       cube_.heap_bytes = 0;
       cube_.heap = HeapFile::none();
     }
     auto bricks =
         PosixFile::open_at(directory_, "bricks", stores_ == Stores::redo ? O_RDWR : O_RDONLY);
-    if (!bricks.ok()) return damage("bricks", std::nullopt, bricks.error().sentence);
+    if (!bricks.ok()) return cannot_read("bricks", std::nullopt, bricks.error());
     cube_.brick_file = std::move(bricks).value();
   }
 
@@ -238,8 +259,8 @@ class Reading {
     ACCRETE_TRY(cube_.brick_bytes, cube_.brick_file.size());
     if (cube_.brick_bytes == 0) return {};
     ACCRETE_TRY(cube_.bricks, stores_ == Stores::redo
-                             ? map_shared_writable(cube_.brick_file, cube_.brick_bytes)
-                             : map_private(cube_.brick_file, cube_.brick_bytes));
+                                  ? map_shared_writable(cube_.brick_file, cube_.brick_bytes)
+                                  : map_private(cube_.brick_file, cube_.brick_bytes));
     return {};
   }
 
@@ -253,7 +274,7 @@ class Reading {
       if (!is_first && is_there && read->scan.start_sequence > cube_.sequence)
         damage(journal_name(g), 0, "the journal has lost records that had been on disk");
       if (!read.ok() && read.error().code != std::errc::no_such_file_or_directory)
-        damage(journal_name(g), std::nullopt, read.error().sentence);
+        cannot_read(journal_name(g), std::nullopt, read.error());
       if (!is_there || ended || read->scan.start_sequence != cube_.sequence ||
           read->scan.start_chain != cube_.chain) {
         if (is_first)
@@ -287,15 +308,19 @@ class Reading {
       if (record.kind == RecordKind::delta) {
         auto delta = decode_delta(record.body);
         auto next = delta.ok() ? replay(*cube_.snapshot, *delta, marked, content)
-                               : Result<std::shared_ptr<const Snapshot>>(delta.error());
+                               : incomplete(delta.error().sentence);
         if (!next.ok()) {
-          if (marked) damage(name, end_of(scan, cube_.kept), next.error().sentence);
+          if (next.error().code != not_written)
+            cannot_read(name, end_of(scan, cube_.kept), next.error());
+          else if (marked)
+            damage(name, end_of(scan, cube_.kept), next.error().sentence);
           cube_.lost = scan.records.size() - cube_.kept;
           break;
         }
         cube_.snapshot = std::move(next).value();
         cube_.last_delta = record.sequence;
-        cube_.is_overlaid = cube_.is_overlaid || (stores_ == Stores::none && !marked && delta->redo);
+        cube_.is_overlaid =
+            cube_.is_overlaid || (stores_ == Stores::none && !marked && delta->redo);
       }
       cube_.sequence = record.sequence;
       cube_.chain = record.chain;

@@ -16,7 +16,8 @@
 
 namespace accrete {
 
-// Something in a file of a cube that had been on disk, and is not what was written.
+// Something in a file of a cube that had been on disk, and is not what was written, or that cannot
+// be read.
 struct Damage {
   std::string file;
   std::optional<std::uint64_t> offset;  // nothing: all of the file
@@ -43,6 +44,8 @@ struct CubeAtRest {
 
   std::size_t lost = 0;         // whole records, of no mark, whose data are not there
   std::vector<Damage> damage;   // in the order in which it was met; the cube is read-only then
+  // Why the end is not known: what cannot be read now may be whole, and so may be what follows it.
+  std::optional<std::string> unread;
   bool boxes_fit = true;        // no box reaches beyond the brick file
 
   PosixFile brick_file;

@@ -356,31 +356,39 @@ Status CubeOnDisk::rename_frame(std::string_view from, std::string_view to) {
 
 // ---- Order ----
 
+Result<std::string> CubeOnDisk::sort_key_of(const FrameRow& row, const std::string& order) const {
+  ACCRETE_TRY(const std::string name, heap_->read(row.name));
+  Headers headers;
+  if (order != "name") {
+    ACCRETE_TRY(headers, frame_headers(row));
+  }
+  return sort_key(order, name, headers, row.cards_format());
+}
+
 Result<std::string> CubeOnDisk::key_of(FrameId id) {
   if (const auto known = keys_.find(id); known != keys_.end()) return known->second;
   const std::shared_ptr<const Snapshot> now = snapshot();
   const auto row = now->frames.find(id);
   if (!row) return no_such_frame(std::to_string(id));
-  const std::string& order = now->definition.settings.order;
-  Headers headers;
-  if (order != "name") {
-    ACCRETE_TRY(headers, frame_headers(*row));
-  }
-  ACCRETE_TRY(std::string key, sort_key(order, frame_name(*row), headers, row->cards_format()));
+  ACCRETE_TRY(std::string key, sort_key_of(*row, now->definition.settings.order));
   return keys_.emplace(id, std::move(key)).first->second;
 }
 
-std::uint64_t CubeOnDisk::sorted_place(const Snapshot& snapshot, std::size_t axis,
-                                       const Axis& state, const std::string& key) {
-  return sorted_position(state, key,
-                         [&](std::int64_t coordinate)
-                             REQUIRES(commit_lock_) -> std::optional<std::string> {
-                               const auto place = snapshot.place_at(axis, coordinate);
-                               if (!place) return std::nullopt;
-                               auto other = key_of(place->id);
-                               if (!other.ok()) return std::nullopt;
-                               return std::move(other).value();
-                             });
+Result<std::uint64_t> CubeOnDisk::sorted_place(const Snapshot& snapshot, std::size_t axis,
+                                               const Axis& state, const std::string& key) {
+  Status unread;
+  const auto key_at = [&](std::int64_t coordinate)
+                          REQUIRES(commit_lock_) -> std::optional<std::string> {
+    const auto place = snapshot.place_at(axis, coordinate);
+    if (!place) return std::nullopt;
+    auto other = key_of(place->id);
+    if (other.ok()) return std::move(other).value();
+    if (other.error().code != std::errc::invalid_argument) unread = other.error();
+    return std::nullopt;
+  };
+  const std::uint64_t position = sorted_position(state, key, key_at);
+  ACCRETE_CHECK(unread);
+  return position;
 }
 
 Result<std::uint64_t> CubeOnDisk::position_for(const Draft& draft, std::size_t axis, Side side,
@@ -414,7 +422,7 @@ Status CubeOnDisk::resort_in(Draft& draft, const FrameRow& row, const std::strin
   keys_[row.id] = key;
   const Axis& state = draft.axes()[axis];
   ACCRETE_TRY(const Axis others, state.drop(grown_run(row)));
-  const std::uint64_t position = sorted_place(draft.base(), axis, others, key);
+  ACCRETE_TRY(const std::uint64_t position, sorted_place(draft.base(), axis, others, key));
   if (state.position_of(row.first[axis]) == position) return {};
   return draft.edit(axis, AxisEdit::Kind::move, grown_run(row), position);
 }
@@ -439,9 +447,7 @@ Status CubeOnDisk::sort_all(Draft& draft, const Definition& definition) {
     if (place.axis != axis || !status.ok()) return;
     const auto row = now.frames.find(place.id);
     if (!row) return;
-    const auto headers = order == "name" ? Result<Headers>(Headers{}) : frame_headers(*row);
-    const auto key = headers.ok() ? sort_key(order, frame_name(*row), *headers, row->cards_format())
-                                  : Result<std::string>(headers.error());
+    const auto key = sort_key_of(*row, order);
     if (key.ok())
       frames.push_back({*key, place.id, grown_run(*row)});
     else

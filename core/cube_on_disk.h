@@ -202,9 +202,10 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Result<bool> begin_next_journal() REQUIRES(sync_lock_, commit_lock_);
   std::string frames_table(const Snapshot& snapshot) const;
   Status sort_all(Draft& draft, const Definition& definition) REQUIRES(commit_lock_);
+  Result<std::string> sort_key_of(const FrameRow& row, const std::string& order) const;
   Result<std::string> key_of(FrameId id) REQUIRES(commit_lock_);
-  std::uint64_t sorted_place(const Snapshot& snapshot, std::size_t axis, const Axis& state,
-                             const std::string& key) REQUIRES(commit_lock_);
+  Result<std::uint64_t> sorted_place(const Snapshot& snapshot, std::size_t axis, const Axis& state,
+                                     const std::string& key) REQUIRES(commit_lock_);
   std::optional<FrameId> find_named(std::string_view name, FrameState state) const;
 
   // ---- In place (cube_pokes.cc) ----
@@ -222,8 +223,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Status fill_patches(const std::vector<Box>& patches, const View& view, Interval range,
                       const PokePlan& plan) const REQUIRES(poke_lock_);
   Status record_poke(const Pinned& pinned, const View& view, Interval range, const PokePlan& plan,
-                     const PosixFile* elements, std::vector<Box>& patches)
-      REQUIRES(poke_lock_) EXCLUDES(commit_lock_);
+                     const PosixFile* elements, std::vector<Box>& patches) REQUIRES(poke_lock_)
+      EXCLUDES(commit_lock_);
   void take_back(const std::vector<Box>& patches) REQUIRES(poke_lock_) EXCLUDES(commit_lock_);
   Status store(const Pinned& pinned, const View& view, Interval range, const PokePlan& plan)
       REQUIRES(poke_lock_);
@@ -255,7 +256,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::optional<Journal> journal_ GUARDED_BY(commit_lock_);
   std::uint64_t last_delta_ GUARDED_BY(commit_lock_) = 0;  // sequence of the newest one
   std::uint64_t durable_ GUARDED_BY(commit_lock_) = 0;     // sequence up to which all is on disk
-  std::uint64_t last_redo_ GUARDED_BY(commit_lock_) = 0;  // sequence of the newest one
+  std::uint64_t last_redo_ GUARDED_BY(commit_lock_) = 0;   // sequence of the newest one
   std::uint64_t durable_frames_ GUARDED_BY(commit_lock_) = 0;  // frames then
   std::deque<FreedSpace> freed_ GUARDED_BY(commit_lock_);
   std::optional<CubeCoverage> coverage_ GUARDED_BY(commit_lock_);  // of the present, once asked for

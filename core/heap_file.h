@@ -31,8 +31,9 @@ class HeapFile {
   Result<std::string> read(const HeapRef& ref) const;
   // Some bytes of a text, which are not checked by themselves. EIO.
   Status read_part(const HeapRef& ref, std::uint64_t offset, std::span<std::byte> target) const;
-  // As read(), in little memory.
-  Status verify(const HeapRef& ref) const;
+  // Whether a text is there and has its checksum, in little memory. EIO: it cannot be read.
+  Result<bool> is_whole(const HeapRef& ref) const;
+  Status verify(const HeapRef& ref) const;  // EIO in both cases
   // Frees the blocks of what nobody refers to any more. Thread-safe.
   Status discard(const HeapRef& ref) const { return file_.punch(ref.offset, ref.length); }
   Status sync() const { return file_.sync_data(); }

@@ -171,8 +171,8 @@ Status PosixFile::sync_all() const {
 }
 
 Status PosixFile::lock_exclusive() const {
-  if (call(SystemCall::lock, name_,
-           [&](std::size_t) { return ::flock(fd_, LOCK_EX | LOCK_NB); }) != 0) {
+  if (call(SystemCall::lock, name_, [&](std::size_t) { return ::flock(fd_, LOCK_EX | LOCK_NB); }) !=
+      0) {
     if (errno == EWOULDBLOCK) return fail(std::errc::device_or_resource_busy, "locked by another");
     return error("flock");
   }
@@ -180,9 +180,8 @@ Status PosixFile::lock_exclusive() const {
 }
 
 Status make_directory_at(const PosixFile& directory, const std::string& name, unsigned mode) {
-  if (call(SystemCall::make_directory, name, [&](std::size_t) {
-        return ::mkdirat(directory.fd(), name.c_str(), mode);
-      }) != 0)
+  if (call(SystemCall::make_directory, name,
+           [&](std::size_t) { return ::mkdirat(directory.fd(), name.c_str(), mode); }) != 0)
     return fail_errno(errno, "mkdir " + name);
   return {};
 }

@@ -47,6 +47,8 @@ Status CubeOnDisk::recover(bool may_write) {
   MutexLock syncing(sync_lock_);
   MutexLock lock(commit_lock_);
   ACCRETE_TRY(CubeAtRest found, read_cube(directory_, may_write ? Stores::redo : Stores::none));
+  // What is shown without the end may lie where newer frames do by now.
+  if (found.unread) return fail(std::errc::io_error, *found.unread);
   if (!found.boxes_fit)
     return fail(std::errc::io_error, "the brick file is shorter than its boxes say");
   facts_ = found.facts;

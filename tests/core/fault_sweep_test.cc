@@ -7,10 +7,9 @@
 //   shows what was acknowledged, or that and the operation under way;
 // - an error there (also a full disk from there on, until the operation ends): an operation that
 //   says that it failed has changed nothing, one that says that it succeeded is done; what failed
-//   succeeds when it is tried again, unless the cube is fenced: then it is read-only, and shows what
-//   it showed, or the operation as well, or, if it could not all be read, what it showed earlier;
-//   opened again it goes on. In the end all is as after the
-//   undisturbed run.
+//   succeeds when it is tried again, unless the cube is fenced: then it is read-only, and shows
+//   what it showed, or the operation as well, or, if it could not all be read, what it showed
+//   earlier; opened again it goes on. In the end all is as after the undisturbed run.
 //
 // ACCRETE_SWEEP_STEP=N looks at every N-th call only.
 #include <fcntl.h>
@@ -96,8 +95,7 @@ Operation on_cube(const std::string& what, std::function<Status(Cube&)> body) {
 Operation poke(const std::string& what, Shape at, std::uint64_t count, unsigned salt) {
   return on_cube(what, [=](Cube& cube) -> Status {
     const Pinned pinned = cube.pin();
-    ACCRETE_TRY(const View view,
-                View::make(pinned->axes, {{0, {at[0], at[0] + count}}}, at));
+    ACCRETE_TRY(const View view, View::make(pinned->axes, {{0, {at[0], at[0] + count}}}, at));
     const auto poked = testing::poke(cube, pinned, view, {0, count}, pattern(count, salt));
     return poked.ok() ? Status() : Status(poked.error());
   });
@@ -197,7 +195,8 @@ std::vector<Operation> scenario() {
       put("append at last", "z.fits", fits({9, 5}, 15)),
       remount(),
   };
-  for (const char* name : {"a.fits", "aa.fits", "b.fits", "c.npy", "d.fits", "side.fits", "z.fits"}) {
+  for (const char* name :
+       {"a.fits", "aa.fits", "b.fits", "c.npy", "d.fits", "side.fits", "z.fits"}) {
     const std::string text = name;
     all.push_back(on_cube("empty: remove " + text,
                           [=](Cube& cube) { return cube.remove_frame(text, text); }));
@@ -369,8 +368,10 @@ TEST_F(FaultSweep, EndsOfTheProcess) {
       }
       ASSERT_EQ(look(world), states_.back()) << "ended at call " << k;
     }
-  std::printf("%d ends of the process, %d states verified, %d of them with the operation under way,"
-              " 0 losses\n", points, 2 * points, under_way);
+  std::printf(
+      "%d ends of the process, %d states verified, %d of them with the operation under way,"
+      " 0 losses\n",
+      points, 2 * points, under_way);
 }
 
 // What happens to call k, and to those behind it until the operation ends.
@@ -382,12 +383,8 @@ struct Fault {
 };
 
 constexpr Fault faults[] = {
-    {"EIO", EIO},
-    {"ENOSPC", ENOSPC},
-    {"EDQUOT", EDQUOT},
-    {"EINTR", EINTR},
-    {"Short", 0, 1},
-    {"FullDisk", ENOSPC, SIZE_MAX, true},
+    {"EIO", EIO},     {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT},
+    {"EINTR", EINTR}, {"Short", 0, 1},    {"FullDisk", ENOSPC, SIZE_MAX, true},
 };
 
 void PrintTo(const Fault& fault, std::ostream* out) {
@@ -412,8 +409,7 @@ TEST_P(Errors, LeaveEverythingWhole) {
       const int now = calls++;
       const bool strikes = now == k || (fault.stays && now > k);
       if (!strikes) return Intervention{};
-      if (!struck)
-        where += " (" + std::to_string(static_cast<int>(call)) + " of '" + name + "')";
+      if (!struck) where += " (" + std::to_string(static_cast<int>(call)) + " of '" + name + "')";
       struck = true;
       // A disk that is full can be read, and everything on it be removed.
       if (fault.stays && call != SystemCall::write && call != SystemCall::allocate &&
@@ -460,7 +456,8 @@ TEST_P(Errors, LeaveEverythingWhole) {
         ASSERT_TRUE(world.reopen().ok()) << in;
         ASSERT_FALSE(is_fenced(world)) << in;
         const auto state = find(look(world), i, i + 1);
-        ASSERT_TRUE(state) << in << ", opened again, shows\n" << look(world) << "and not\n"
+        ASSERT_TRUE(state) << in << ", opened again, shows\n"
+                           << look(world) << "and not\n"
                            << states_[i];
         if (*state > i) continue;
       }
@@ -477,9 +474,10 @@ TEST_P(Errors, LeaveEverythingWhole) {
               refused, fenced);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    FaultSweep, Errors, ::testing::ValuesIn(faults),
-    [](const ::testing::TestParamInfo<Fault>& info) { return std::string(info.param.what); });
+INSTANTIATE_TEST_SUITE_P(FaultSweep, Errors, ::testing::ValuesIn(faults),
+                         [](const ::testing::TestParamInfo<Fault>& info) {
+                           return std::string(info.param.what);
+                         });
 
 }  // namespace
 }  // namespace accrete
