@@ -61,7 +61,9 @@ enum class Stores {
 };
 enum class Start {
   checkpoint,
-  nothing  // where no checkpoint is whole, from the first journal alone if that is there
+  // Where no checkpoint is whole, or its journal does not go on from it, from the first journal
+  // alone if more is found then.
+  nothing
 };
 
 // Takes no lock: nobody writes meanwhile. EIO: no checkpoint is whole, or a file cannot be read or
