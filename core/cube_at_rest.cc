@@ -197,16 +197,16 @@ class Reading {
       cube_.checkpoint_bytes = loaded->bytes;
       return {};
     }
-    return fail(std::errc::io_error, cube_.damage.empty() ? "the cube has no checkpoint"
-                                                          : cube_.damage.back().sentence);
+    return fail(std::errc::io_error,
+                cube_.damage.empty() ? "the cube has no checkpoint" : cube_.damage.back().sentence);
   }
 
   // A cube's first journal begins with the empty cube.
   Status begin_with_nothing() {
     constexpr std::size_t cube_at = 8;
     ACCRETE_TRY(const std::string bytes, read_file(directory_, journal_name(1)));
-    const auto cube = ByteReader(as_bytes(bytes).subspan(std::min(cube_at, bytes.size())))
-                          .get<std::uint64_t>();
+    const auto cube =
+        ByteReader(as_bytes(bytes).subspan(std::min(cube_at, bytes.size()))).get<std::uint64_t>();
     const JournalScan scan = scan_journal(as_bytes(bytes), cube, 1);
     if (!scan.header_good || scan.start_sequence != 0 || scan.start_chain != 0)
       return fail(std::errc::io_error, journal_name(1) + " does not begin with the empty cube");
@@ -241,8 +241,8 @@ class Reading {
     ACCRETE_TRY(cube_.brick_bytes, cube_.brick_file.size());
     if (cube_.brick_bytes == 0) return {};
     ACCRETE_TRY(cube_.bricks, stores_ == Stores::redo
-                             ? map_shared_writable(cube_.brick_file, cube_.brick_bytes)
-                             : map_private(cube_.brick_file, cube_.brick_bytes));
+                                  ? map_shared_writable(cube_.brick_file, cube_.brick_bytes)
+                                  : map_private(cube_.brick_file, cube_.brick_bytes));
     return {};
   }
 
@@ -298,7 +298,8 @@ class Reading {
         }
         cube_.snapshot = std::move(next).value();
         cube_.last_delta = record.sequence;
-        cube_.is_overlaid = cube_.is_overlaid || (stores_ == Stores::none && !marked && delta->redo);
+        cube_.is_overlaid =
+            cube_.is_overlaid || (stores_ == Stores::none && !marked && delta->redo);
       }
       cube_.sequence = record.sequence;
       cube_.chain = record.chain;

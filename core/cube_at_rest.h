@@ -36,14 +36,14 @@ struct CubeAtRest {
 
   // The last journal of which records count, or none (0).
   std::uint64_t journal_generation = 0;
-  std::string journal_bytes;                      // into which `journal` points
+  std::string journal_bytes;  // into which `journal` points
   JournalScan journal;
   std::size_t kept = 0;                           // its first records count
   std::shared_ptr<const Snapshot> journal_start;  // in front of them
 
-  std::size_t lost = 0;         // whole records, of no mark, whose data are not there
-  std::vector<Damage> damage;   // in the order in which it was met; the cube is read-only then
-  bool boxes_fit = true;        // no box reaches beyond the brick file
+  std::size_t lost = 0;        // whole records, of no mark, whose data are not there
+  std::vector<Damage> damage;  // in the order in which it was met; the cube is read-only then
+  bool boxes_fit = true;       // no box reaches beyond the brick file
 
   PosixFile brick_file;
   std::uint64_t brick_bytes = 0;  // its length

@@ -63,9 +63,8 @@ Status write_whole(const std::string& path, bool force,
   for (const int signal : {SIGHUP, SIGINT, SIGTERM}) ::signal(signal, remove_unfinished);
   Status status = write(*file);
   if (status.ok()) status = file->sync_all();
-  if (status.ok() &&
-      ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(),
-                  force ? 0 : RENAME_NOREPLACE) != 0)
+  if (status.ok() && ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(),
+                                 force ? 0 : RENAME_NOREPLACE) != 0)
     status = fail_errno(errno, "rename");
   if (status.ok()) return {};
   ::unlink(temporary.c_str());
@@ -118,7 +117,8 @@ int run(int argc, char** argv) {
     if (which == 'v') options.view = optarg;
     if (which == 'f') options.force = true;
   }
-  if (argc - optind != 3) return complain("give a store, a cube and a file; see --help", wrong_usage);
+  if (argc - optind != 3)
+    return complain("give a store, a cube and a file; see --help", wrong_usage);
   const Status status = export_view(options, argv[optind], argv[optind + 1], argv[optind + 2]);
   return status.ok() ? 0 : complain(status.error().sentence, failed);
 }

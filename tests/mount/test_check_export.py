@@ -211,8 +211,7 @@ class Check(unittest.TestCase):
             bad = re.search(r"\(frame (\S+)\)", said)[1]
             m.start()
             before = meta(cube, "shape")
-            run("cp", base / bad, cube / f"frames/.{bad}.AbCdEf")
-            os.rename(cube / f"frames/.{bad}.AbCdEf", cube / "frames" / bad)
+            run("rsync", "-c", base / bad, cube / "append")
             self.assertEqual(meta(cube, "shape"), before)
             self.assertEqual([p.name for p in sorted((cube / "frames").iterdir())], order)
             self.assertEqual((cube / "frames" / bad).read_bytes(), (base / bad).read_bytes())
@@ -249,7 +248,7 @@ class Check(unittest.TestCase):
                     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
                     said = check(disk / "store", expect=DAMAGED)
                     self.assertIn("cannot be read (frame f", said)
-                    self.assertIn("Input/output error",
+                    self.assertIn("cannot be read",
                                   export(disk / "store", "c", base / "c.fits", expect=1))
                     self.assertFalse((base / "c.fits").exists())
                 finally:
