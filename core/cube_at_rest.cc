@@ -255,6 +255,8 @@ class Reading {
       // The journal before it was on disk, whole, when this one was begun.
       if (!is_first && is_there && read->scan.start_sequence > cube_.sequence)
         damage(journal_name(g), 0, "the journal has lost records that had been on disk");
+      if (!is_first && read.ok() && !is_there && read->scan.corrupt)
+        damage(journal_name(g), 0, "the header of a journal is damaged that had been on disk");
       if (!read.ok() && read.error().code != std::errc::no_such_file_or_directory)
         damage(journal_name(g), std::nullopt, read.error().sentence);
       if (!is_there || ended || read->scan.start_sequence != cube_.sequence ||
@@ -360,10 +362,11 @@ std::vector<std::uint64_t> generations_of(std::string_view prefix,
 Result<CubeAtRest> read_cube(const PosixFile& directory, Stores stores, Start start) {
   auto usual = Reading(directory, stores).run(false);
   if (start == Start::checkpoint || (usual.ok() && usual->journal_generation != 0)) return usual;
-  auto other = Reading(directory, stores).run(true);
+  auto other = Reading(directory, Stores::none).run(true);
   const bool is_better =
       other.ok() && (!usual.ok() || readable_frames(*other) > readable_frames(*usual));
-  return is_better ? std::move(other) : std::move(usual);
+  if (!is_better) return usual;
+  return Reading(directory, stores).run(true);
 }
 
 }  // namespace accrete

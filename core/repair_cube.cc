@@ -19,8 +19,11 @@
 //   where what is left of them proves that the elements are those that came; else, and if it is the
 //   runs (where its elements lie), the frame stays as it is, and is named.
 //
+// What contradicts itself where all checksums are right is left as it is, and told.
+//
 // Why it may be killed at any time. Until the new checkpoint is renamed nothing that the old
-// structure refers to is changed: texts are appended to the heap, where the next start cuts them
+// structure refers to is changed, but for what each start does (replacements that no mark vouches
+// for are stored): texts are appended to the heap, where the next start cuts them
 // off; the new journal has a generation that the old ones do not lead to; `clean` goes, which only
 // makes the next start do more. The new checkpoint is of the highest generation, so from its rename
 // on it and its journal are the structure, whatever the older files are. These get other names then

@@ -39,8 +39,8 @@ Result<std::uint64_t> random_uid() {
 Result<PosixFile> open_note(const PosixFile& directory, const std::string& path,
                             const StoreOptions& options) {
   const bool create = options.create && !options.read_only;
-  auto note = PosixFile::open_at(directory, std::string(note_name),
-                                 options.read_only ? O_RDONLY : O_RDWR);
+  auto note =
+      PosixFile::open_at(directory, std::string(note_name), options.read_only ? O_RDONLY : O_RDWR);
   if (!note.ok()) {
     if (note.error().code != std::errc::no_such_file_or_directory || !create)
       return std::move(note).error();
@@ -201,7 +201,7 @@ std::vector<std::string> StoreOnDisk::names() const {
 Result<std::shared_ptr<CubeOnDisk>> StoreOnDisk::open_cube(const std::string& name) {
   ACCRETE_TRY(PosixFile directory, PosixFile::open_at(directory_, name, O_RDONLY | O_DIRECTORY));
   ACCRETE_TRY(auto cube, CubeOnDisk::open(std::move(directory), name, options_.limits, *this,
-                                              !options_.read_only));
+                                          !options_.read_only));
   cubes_.emplace(name, cube);
   return cube;
 }

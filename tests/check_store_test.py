@@ -279,6 +279,23 @@ class CheckStore(unittest.TestCase):
         for name, frame in have.items():
             self.assertEqual(frame[2], want[name][2])
 
+    def test_a_damaged_header_of_a_later_journal(self):
+        """Where no checkpoint has been written for it yet."""
+        store = self.copy_of("many")
+        want = frames_of(store, "many")
+        max((store / "many").glob("checkpoint.*")).unlink()
+        newest = max((store / "many").glob("journal.*"))
+        flip(newest, 33)
+        self.assertIn(f"{newest.name} at 0: the header of a journal is damaged",
+                      self.found(store, "many"))
+        with self.assertRaisesRegex(read_store.Damaged, "header"):
+            read_store.open_cube(store, "many")
+        self.assertIn(" are lost, of these frames: ", self.repair(store, "many"))
+        have = frames_of(store, "many")
+        self.assertGreater(len(have), 10)
+        for name, frame in have.items():
+            self.assertEqual(frame[2], want[name][2])
+
     def test_nothing_to_start_from(self):
         store = self.copy_of("many")
         for path in (store / "many").glob("checkpoint.*"):

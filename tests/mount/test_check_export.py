@@ -219,6 +219,38 @@ class Check(unittest.TestCase):
             check(m.store)
             m.start()
 
+    def test_a_repair_on_a_full_disk(self):
+        with temporary_directory() as base:
+            disk = base / "disk"
+            disk.mkdir()
+            run("mount", "-t", "tmpfs", "-o", "size=8m", "none", disk)
+            try:
+                with Mounted(store=disk / "store") as m:
+                    cube = m.cube("c")
+                    for i in range(3):
+                        write_fits(cube / f"append/f{i}.fits", np.full((64, 64), i, "int16"))
+                    wanted = (cube / "cube.fits").read_bytes()
+                checkpoint = disk / "store/c/checkpoint.000001"
+                data = bytearray(checkpoint.read_bytes())
+                data[20] ^= 1
+                checkpoint.write_bytes(data)
+                with open(disk / "ballast", "wb") as ballast, self.assertRaises(OSError):
+                    while True:
+                        os.write(ballast.fileno(), bytes(4096))
+                before = hashes(disk / "store")
+                self.assertIn("No space left",
+                              check(disk / "store", "--repair", expect=COULD_NOT_CHECK))
+                after = hashes(disk / "store")
+                clean = pathlib.Path("c/clean")  # goes first: the next start has more to do
+                self.assertEqual({p: h for p, h in before.items() if p != clean}, after)
+                (disk / "ballast").unlink()
+                check(disk / "store", "--repair", expect=DAMAGED)
+                check(disk / "store")
+                with Mounted(store=disk / "store") as m:
+                    self.assertEqual((m / "c/cube.fits").read_bytes(), wanted)
+            finally:
+                run("umount", disk)
+
     def test_a_disk_that_cannot_be_read(self):
         """A frame is named, and the program does not end by the fault."""
         with temporary_directory() as base:
