@@ -432,12 +432,14 @@ class Checking {
       if (!is_zero(at_rest_.brick_file, gap))
         add(Kind::waste, "bricks", gap.begin, "there are bytes that belong to no box");
     snapshot().boxes.for_all([&](const Box& box) {
+      bool is_told = false;  // once a box
       for (std::uint64_t slot = 0; slot < box.slots(); ++slot) {
         if ((box.committed() >> slot & 1) != 0) continue;
         for_slot_ranges(box, slot, 1, [&](std::uint64_t offset, std::uint64_t length) {
-          if (!is_zero(at_rest_.brick_file, {offset, offset + length}))
-            add(Kind::waste, "bricks", offset,
-                "a free slot of box " + std::to_string(box.id) + " is not zero");
+          if (is_told || is_zero(at_rest_.brick_file, {offset, offset + length})) return;
+          is_told = true;
+          add(Kind::waste, "bricks", offset,
+              "a free slot of box " + std::to_string(box.id) + " is not zero");
         });
       }
     });

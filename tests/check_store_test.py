@@ -301,7 +301,7 @@ class CheckStore(unittest.TestCase):
         for path in (store / "many").glob("checkpoint.*"):
             flip(path, 20)
         (store / "many" / "journal.000001").unlink(missing_ok=True)
-        self.assertIn("no whole checkpoint", self.found(store, "many"))
+        self.assertIn("checkpoint.000001 is damaged", self.found(store, "many"))
         before = hashes(store)
         check(store, "--repair", expect=COULD_NOT_CHECK)
         self.assertEqual(hashes(store), before)
