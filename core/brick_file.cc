@@ -12,8 +12,7 @@ constexpr std::uint64_t largest_file = std::uint64_t{1} << 62;
 
 Result<std::unique_ptr<BrickFile>> BrickFile::open(const PosixFile& directory,
                                                    std::vector<Range> used, bool writable,
-                                                   bool reclaim,
-                                                   std::shared_ptr<std::byte> shown) {
+                                                   bool reclaim, std::shared_ptr<std::byte> shown) {
   ACCRETE_TRY(PosixFile file, PosixFile::open_at(directory, "bricks",
                                                  writable ? O_RDWR | O_CREAT : O_RDONLY, 0600));
   ACCRETE_TRY(const std::uint64_t size, file.size());

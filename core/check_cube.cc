@@ -73,7 +73,8 @@ class Checking {
       return std::move(report_);
     }
     at_rest_ = std::move(found).value();
-    for (const Damage& damage : at_rest_.damage) report_.findings.push_back({Kind::damage, damage, 0, {}});
+    for (const Damage& damage : at_rest_.damage)
+      report_.findings.push_back({Kind::damage, damage, 0, {}});
     check_older_generations();
     count_unmarked();
     map_bricks();
@@ -123,17 +124,14 @@ class Checking {
     if (!bytes.ok()) return damage(name, std::nullopt, bytes.error().sentence);
     const JournalScan scan = scan_journal(as_bytes(*bytes), at_rest_.facts.cube, g);
     if (!scan.header_good)
-      return damage(name, 0,
-                    "its header is damaged, or it belongs to another cube or generation");
+      return damage(name, 0, "its header is damaged, or it belongs to another cube or generation");
     const std::uint64_t end = scan.records.empty() ? scan.start_end : scan.records.back().end;
-    const std::uint64_t last = scan.records.empty() ? scan.start_sequence
-                                                    : scan.records.back().sequence;
-    const std::uint64_t chain = scan.records.empty() ? scan.start_chain
-                                                     : scan.records.back().chain;
+    const std::uint64_t last =
+        scan.records.empty() ? scan.start_sequence : scan.records.back().sequence;
+    const std::uint64_t chain = scan.records.empty() ? scan.start_chain : scan.records.back().chain;
     // The newest older journal ends where the checkpoint in use begins.
-    if (scan.corrupt ||
-        (g + 1 == at_rest_.generation &&
-         (last != at_rest_.facts.sequence || chain != at_rest_.facts.chain)))
+    if (scan.corrupt || (g + 1 == at_rest_.generation &&
+                         (last != at_rest_.facts.sequence || chain != at_rest_.facts.chain)))
       damage(name, end, "the journal is damaged at record " + std::to_string(last + 1));
   }
 
@@ -155,7 +153,8 @@ class Checking {
     bricks_ = at_rest_.bricks;
     if (at_rest_.boxes_fit || !at_rest_.brick_file.is_open()) return;
     std::uint64_t end = at_rest_.brick_bytes;
-    for_all_boxes([&](const Box& box, bool) { end = std::max(end, box.file_offset + box.byte_length()); });
+    for_all_boxes(
+        [&](const Box& box, bool) { end = std::max(end, box.file_offset + box.byte_length()); });
     const auto mapping = map_shared(at_rest_.brick_file, end);
     bricks_ = mapping.ok() ? *mapping : nullptr;
   }
@@ -237,7 +236,8 @@ class Checking {
     const auto text = at_rest_.heap->read(row.name);
     Named name{row.id, text.ok() ? *text : "frame-" + std::to_string(row.id)};
     if (!text.ok())
-      damage("heap", row.name.offset, "the frame's name is damaged: " + text.error().sentence, name);
+      damage("heap", row.name.offset, "the frame's name is damaged: " + text.error().sentence,
+             name);
     else if (checksum(as_bytes(*text)) != row.name_hash)
       damage("heap", row.name.offset, "the frame's name is not that of its row", name);
     return name;
@@ -253,7 +253,8 @@ class Checking {
                std::string("the frame's ") + what[i] + ": " + status.error().sentence, name);
     check_lengths(row, name);
     const auto text = at_rest_.heap->read(row.runs);
-    const auto runs = text.ok() ? frame_runs(row, as_bytes(*text)) : Result<FrameRuns>(text.error());
+    const auto runs =
+        text.ok() ? frame_runs(row, as_bytes(*text)) : Result<FrameRuns>(text.error());
     const auto view = runs.ok() ? frame_view(row, *runs) : Result<View>(runs.error());
     if (!view.ok()) {
       runs_known_ = false;
@@ -276,9 +277,10 @@ class Checking {
     const bool fits = elements.ok() && in_file.ok() && *elements == *in_file &&
                       layout.data_bytes / size_of(layout.coding.type) == *elements &&
                       layout.data_offset == row.prefix.length &&
-                      (row.original.length == 0 || (layout.header_offset == layout.primary_bytes &&
-                                                    row.suffix.length == 0));
-    if (!fits) damage("", std::nullopt, "the lengths in the frame's row contradict each other", name);
+                      (row.original.length == 0 ||
+                       (layout.header_offset == layout.primary_bytes && row.suffix.length == 0));
+    if (!fits)
+      damage("", std::nullopt, "the lengths in the frame's row contradict each other", name);
   }
 
   // Slots that hold elements of the frame are its alone, in its state, and have no others.
@@ -300,8 +302,10 @@ class Checking {
                    elements += cross;
                  });
     if (elements != view.element_count())
-      damage("", std::nullopt, "the frame has " + counted(view.element_count(), "element") +
-                                   ", its slots " + std::to_string(elements), name);
+      damage("", std::nullopt,
+             "the frame has " + counted(view.element_count(), "element") + ", its slots " +
+                 std::to_string(elements),
+             name);
   }
 
   void check_elements(const FrameRow& row, const View& view, const Named& name) {
@@ -340,7 +344,8 @@ class Checking {
         checksum(as_bytes(*text)) != row.first_sum)
       return {};
     std::vector<std::uint64_t> sums;
-    for (ByteReader in(as_bytes(*text)); in.remaining() > 0;) sums.push_back(in.get<std::uint64_t>());
+    for (ByteReader in(as_bytes(*text)); in.remaining() > 0;)
+      sums.push_back(in.get<std::uint64_t>());
     return sums;
   }
 
@@ -350,15 +355,15 @@ class Checking {
   }
 
   // Neighbouring chunks with the same trouble are one finding; empty: none.
-  void note_elements(std::string trouble, const View& view, Interval range,
-                     const Named& name) {
+  void note_elements(std::string trouble, const View& view, Interval range, const Named& name) {
     if (!trouble_.empty() && trouble_ != trouble) {
       std::optional<std::uint64_t> offset;
       for_blocks(view, held_, element_size(), accrete::Slots::written,
                  {troubled_.begin, std::min(troubled_.begin + 1, troubled_.end)},
                  [&](const Block& block) { offset = block.file_offset; });
-      damage("bricks", offset, "elements " + std::to_string(troubled_.begin) + ".." +
-                                   std::to_string(troubled_.end) + " of the frame " + trouble_,
+      damage("bricks", offset,
+             "elements " + std::to_string(troubled_.begin) + ".." + std::to_string(troubled_.end) +
+                 " of the frame " + trouble_,
              name);
       trouble_.clear();
     }
@@ -394,9 +399,11 @@ class Checking {
       }
       const std::string axis = std::string("axis ") + snapshot().definition.letters[a];
       if (const auto at = first_difference(joined(shown), joined(live_[a])))
-        damage("", std::nullopt, axis + " and the live frames differ at coordinate " + std::to_string(*at));
+        damage("", std::nullopt,
+               axis + " and the live frames differ at coordinate " + std::to_string(*at));
       if (const auto at = first_difference(joined(all), joined(held_runs_[a])))
-        damage("", std::nullopt, axis + " and the frames differ at coordinate " + std::to_string(*at));
+        damage("", std::nullopt,
+               axis + " and the frames differ at coordinate " + std::to_string(*at));
     }
   }
 
@@ -425,12 +432,14 @@ class Checking {
       if (!is_zero(at_rest_.brick_file, gap))
         add(Kind::waste, "bricks", gap.begin, "there are bytes that belong to no box");
     snapshot().boxes.for_all([&](const Box& box) {
+      bool is_told = false;  // once a box
       for (std::uint64_t slot = 0; slot < box.slots(); ++slot) {
         if ((box.committed() >> slot & 1) != 0) continue;
         for_slot_ranges(box, slot, 1, [&](std::uint64_t offset, std::uint64_t length) {
-          if (!is_zero(at_rest_.brick_file, {offset, offset + length}))
-            add(Kind::waste, "bricks", offset,
-                "a free slot of box " + std::to_string(box.id) + " is not zero");
+          if (is_told || is_zero(at_rest_.brick_file, {offset, offset + length})) return;
+          is_told = true;
+          add(Kind::waste, "bricks", offset,
+              "a free slot of box " + std::to_string(box.id) + " is not zero");
         });
       }
     });

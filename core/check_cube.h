@@ -15,7 +15,7 @@ struct Finding {
     waste    // space is taken that belongs to nobody, or is not as the next frame needs it
   };
   Kind kind = Kind::damage;
-  Damage what;        // and where
+  Damage what;           // and where
   FrameId frame_id = 0;  // whose; 0: of no frame alone
   std::string frame;     // its name
 };
@@ -38,8 +38,8 @@ struct CubeReport {
 
 // Verifies all that FORMAT.md says of a cube: its checkpoints and journals, that boxes, patches,
 // slots, axes and frames fit each other, every checksum of texts and elements, and, where `clean`
-// says so, that what belongs to nobody is free. A file that cannot be read is damage. Takes no lock:
-// nobody writes meanwhile. Errors: the directory cannot be read.
+// says so, that what belongs to nobody is free. A file that cannot be read is damage. Takes no
+// lock: nobody writes meanwhile. Errors: the directory cannot be read.
 Result<CubeReport> check_cube(const PosixFile& directory);
 
 }  // namespace accrete

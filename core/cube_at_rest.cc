@@ -171,12 +171,23 @@ std::uint64_t heap_end(const Snapshot& snapshot) {
   return end;
 }
 
+// Frames of which the heap has the name: none where it is that of another cube.
+std::uint64_t readable_frames(const CubeAtRest& cube) {
+  std::uint64_t n = 0;
+  for (FrameId id = 1; id <= cube.snapshot->frames.count(); ++id)
+    if (const auto row = cube.snapshot->frames.find(id); row && cube.heap->verify(row->name).ok())
+      ++n;
+  return n;
+}
+
 class Reading {
  public:
   Reading(const PosixFile& directory, Stores stores) : directory_(directory), stores_(stores) {}
 
-  Result<CubeAtRest> run(Start start) {
-    ACCRETE_CHECK(load(start));
+  Result<CubeAtRest> run(bool from_nothing) {
+    ACCRETE_CHECK(from_nothing ? begin_with_nothing() : load());
+    cube_.sequence = cube_.durable = cube_.facts.sequence;
+    cube_.chain = cube_.facts.chain;
     open_files();
     ACCRETE_CHECK(map_bricks());
     ACCRETE_CHECK(take_journals());
@@ -193,46 +204,38 @@ class Reading {
     damage(std::move(file), offset, error.sentence);
   }
 
-  Status load(Start start) {
+  Status load() {
     ACCRETE_TRY(const std::vector<std::string> names, list_directory(directory_));
-    std::optional<Error> last;
     for (const std::uint64_t generation : generations_of("checkpoint", names)) {
       auto loaded = load_checkpoint(directory_, generation);
       if (!loaded.ok()) {
-        last = loaded.error();
-        damage(checkpoint_name(generation), std::nullopt, last->sentence);
+        damage(checkpoint_name(generation), std::nullopt, loaded.error().sentence);
         continue;
       }
       cube_.facts = loaded->facts;
       cube_.snapshot = loaded->snapshot;
       cube_.generation = generation;
       cube_.checkpoint_bytes = loaded->bytes;
-      break;
-    }
-    if (cube_.generation == 0) {
-      if (!last) last = fail(std::errc::io_error, "the cube has no checkpoint");
-      if (start != Start::nothing) return fail(std::errc::io_error, last->sentence);
-      ACCRETE_TRY(cube_.facts, facts_of_first_journal());
-      if (cube_.damage.empty()) damage(checkpoint_name(1), std::nullopt, last->sentence);
-      cube_.snapshot = std::make_shared<const Snapshot>();
-    }
-    cube_.sequence = cube_.durable = cube_.facts.sequence;
-    cube_.chain = cube_.facts.chain;
-    return {};
-  }
-
-  // A cube's first journal begins with nothing.
-  Result<CheckpointFacts> facts_of_first_journal() const {
-    constexpr std::size_t cube_at = 8;
-    auto bytes = read_file(directory_, journal_name(1));
-    if (bytes.ok() && bytes->size() >= cube_at + sizeof(std::uint64_t)) {
-      const auto cube = ByteReader(as_bytes(*bytes).subspan(cube_at)).get<std::uint64_t>();
-      const JournalScan scan = scan_journal(as_bytes(*bytes), cube, 1);
-      if (scan.header_good && scan.start_sequence == 0 && scan.start_chain == 0)
-        return CheckpointFacts{cube, 0, 0, 0};
+      return {};
     }
     return fail(std::errc::io_error,
-                "there is no whole checkpoint, and no journal that begins with the empty cube");
+                cube_.damage.empty() ? "the cube has no checkpoint" : cube_.damage.back().sentence);
+  }
+
+  // A cube's first journal begins with the empty cube.
+  Status begin_with_nothing() {
+    constexpr std::size_t cube_at = 8;
+    ACCRETE_TRY(const std::string bytes, read_file(directory_, journal_name(1)));
+    const auto cube =
+        ByteReader(as_bytes(bytes).subspan(std::min(cube_at, bytes.size()))).get<std::uint64_t>();
+    const JournalScan scan = scan_journal(as_bytes(bytes), cube, 1);
+    if (!scan.header_good || scan.start_sequence != 0 || scan.start_chain != 0)
+      return fail(std::errc::io_error, journal_name(1) + " does not begin with the empty cube");
+    cube_.facts.cube = cube;
+    cube_.snapshot = std::make_shared<const Snapshot>();
+    damage(checkpoint_name(1), std::nullopt,
+           "no whole checkpoint leads to the journals, but the first journal does");
+    return {};
   }
 
   // Everything in the heap and the brick file, before it is known which of it counts.
@@ -273,6 +276,8 @@ class Reading {
       // The journal before it was on disk, whole, when this one was begun.
       if (!is_first && is_there && read->scan.start_sequence > cube_.sequence)
         damage(journal_name(g), 0, "the journal has lost records that had been on disk");
+      if (!is_first && read.ok() && !is_there && read->scan.corrupt)
+        damage(journal_name(g), 0, "the header of a journal is damaged that had been on disk");
       if (!read.ok() && read.error().code != std::errc::no_such_file_or_directory)
         cannot_read(journal_name(g), std::nullopt, read.error());
       if (!is_there || ended || read->scan.start_sequence != cube_.sequence ||
@@ -379,7 +384,13 @@ std::vector<std::uint64_t> generations_of(std::string_view prefix,
 }
 
 Result<CubeAtRest> read_cube(const PosixFile& directory, Stores stores, Start start) {
-  return Reading(directory, stores).run(start);
+  auto usual = Reading(directory, stores).run(false);
+  if (start == Start::checkpoint || (usual.ok() && usual->journal_generation != 0)) return usual;
+  auto other = Reading(directory, Stores::none).run(true);
+  const bool is_better =
+      other.ok() && (!usual.ok() || readable_frames(*other) > readable_frames(*usual));
+  if (!is_better) return usual;
+  return Reading(directory, stores).run(true);
 }
 
 }  // namespace accrete

@@ -37,16 +37,16 @@ struct CubeAtRest {
 
   // The last journal of which records count, or none (0).
   std::uint64_t journal_generation = 0;
-  std::string journal_bytes;                      // into which `journal` points
+  std::string journal_bytes;  // into which `journal` points
   JournalScan journal;
   std::size_t kept = 0;                           // its first records count
   std::shared_ptr<const Snapshot> journal_start;  // in front of them
 
-  std::size_t lost = 0;         // whole records, of no mark, whose data are not there
-  std::vector<Damage> damage;   // in the order in which it was met; the cube is read-only then
+  std::size_t lost = 0;        // whole records, of no mark, whose data are not there
+  std::vector<Damage> damage;  // in the order in which it was met; the cube is read-only then
   // Why the end is not known: what cannot be read now may be whole, and so may be what follows it.
   std::optional<std::string> unread;
-  bool boxes_fit = true;        // no box reaches beyond the brick file
+  bool boxes_fit = true;  // no box reaches beyond the brick file
 
   PosixFile brick_file;
   std::uint64_t brick_bytes = 0;  // its length
@@ -64,7 +64,9 @@ enum class Stores {
 };
 enum class Start {
   checkpoint,
-  nothing  // where no checkpoint is whole, from the first journal alone if that is there
+  // Where no checkpoint is whole, or its journal does not go on from it, from the first journal
+  // alone if more is found then.
+  nothing
 };
 
 // Takes no lock: nobody writes meanwhile. EIO: no checkpoint is whole, or a file cannot be read or

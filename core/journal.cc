@@ -73,6 +73,18 @@ bool vouched_for(std::span<const std::byte> bytes, std::uint64_t from, std::uint
   return false;
 }
 
+// False: it is not this journal's.
+bool read_header(std::span<const std::byte> bytes, std::uint64_t cube, std::uint64_t generation,
+                 JournalScan& scan) {
+  if (bytes.size() < header_bytes || as_text(bytes.first(file_magic.size())) != file_magic)
+    return false;
+  ByteReader in(bytes.subspan(file_magic.size()));
+  if (in.get<std::uint64_t>() != cube || in.get<std::uint64_t>() != generation) return false;
+  scan.start_sequence = in.get<std::uint64_t>();
+  scan.start_chain = in.get<std::uint64_t>();
+  return in.get<std::uint64_t>() == checksum(bytes.first(header_bytes - 8));
+}
+
 std::uint64_t aligned(std::uint64_t n) {
   return (n + alignment - 1) / alignment * alignment;
 }
@@ -88,14 +100,11 @@ std::string journal_name(std::uint64_t generation) {
 JournalScan scan_journal(std::span<const std::byte> bytes, std::uint64_t cube,
                          std::uint64_t generation) {
   JournalScan scan;
-  if (bytes.size() < header_bytes || as_text(bytes.first(file_magic.size())) != file_magic)
+  scan.header_good = read_header(bytes, cube, generation, scan);
+  if (!scan.header_good) {
+    scan.corrupt = vouched_for(bytes, 0, cube, generation);
     return scan;
-  ByteReader in(bytes.subspan(file_magic.size()));
-  if (in.get<std::uint64_t>() != cube || in.get<std::uint64_t>() != generation) return scan;
-  scan.start_sequence = in.get<std::uint64_t>();
-  scan.start_chain = in.get<std::uint64_t>();
-  if (in.get<std::uint64_t>() != checksum(bytes.first(header_bytes - 8))) return scan;
-  scan.header_good = true;
+  }
   scan.start_end = header_bytes;
 
   std::uint64_t at = header_bytes;

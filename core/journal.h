@@ -44,7 +44,7 @@ struct JournalScan {
   std::vector<RecordView> records;  // views into the bytes that were scanned
   std::size_t marked = 0;           // records[0, marked) and their data had been on disk
   bool header_good = false;
-  bool corrupt = false;
+  bool corrupt = false;  // a mark vouches for what is not whole: the header, or the next record
   std::uint64_t start_chain = 0;     // of the header: the chain of the previous journal's end
   std::uint64_t start_sequence = 0;  // sequence number of the previous journal's last record
   std::uint64_t start_end = 0;       // where the first record begins

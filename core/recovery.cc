@@ -1,9 +1,9 @@
-// Opening a cube: what its files say (cube_at_rest.h) becomes its present, and what lies beyond that
-// is cut off.
+// Opening a cube: what its files say (cube_at_rest.h) becomes its present, and what lies beyond
+// that is cut off.
 //
 // Why that is right. Records that a mark vouches for, and their data, were on disk: if they are not
-// whole now, that is damage, and the cube opens read-only; then nothing is cut. Else what is cut off
-// leaves no trace: its heap bytes and its layers lie where no row points, and are freed here.
+// whole now, that is damage, and the cube opens read-only; then nothing is cut. Else what is cut
+// off leaves no trace: its heap bytes and its layers lie where no row points, and are freed here.
 
 #include <fcntl.h>
 

@@ -2,24 +2,28 @@
 //
 // No element is thrown away or changed, and nothing is made up where it could be taken for data.
 // - The structure becomes the newest that can be read: the newest whole checkpoint and the records
-//   behind it up to the first that is damaged. Where no checkpoint is whole, the first journal alone
-//   will do: it begins with the empty cube. What later records said is lost; they build on the
-//   damaged one. As far as they can be read, their frames are named, so that these can be copied in
-//   again.
+//   behind it up to the first that is damaged. Where no checkpoint is whole, the first journal
+//   alone will do: it begins with the empty cube. What later records said is lost; they build on
+//   the damaged one. As far as they can be read, their frames are named, so that these can be
+//   copied in again.
 // - A frame whose elements do not match their checksums, or cannot be read, stays where it is: most
 //   of them may be good, and its place in the cube is worth keeping. Every check names it, until it
 //   is replaced or removed. Its digest is forgotten, so that the same file is another one now, and
 //   may take its place.
 // - Elements beyond the end of a brick file that was cut off read as zeros; they fail their
 //   checksums, so the above holds of their frames.
-// - A text of a frame that is damaged goes. A name: the frame gets another. Its headers, or the file
+// - A text of a frame that is damaged goes. A name: the frame gets another. Its headers, or the
+// file
 //   as it came: its file is made of its elements, with those cards that are left. Its end: padding.
 //   Cards that were changed: those that it came with hold again. Checksums: they are made again
 //   where what is left of them proves that the elements are those that came; else, and if it is the
 //   runs (where its elements lie), the frame stays as it is, and is named.
 //
+// What contradicts itself where all checksums are right is left as it is, and told.
+//
 // Why it may be killed at any time. Until the new checkpoint is renamed nothing that the old
-// structure refers to is changed: texts are appended to the heap, where the next start cuts them
+// structure refers to is changed, but for what each start does (replacements that no mark vouches
+// for are stored): texts are appended to the heap, where the next start cuts them
 // off; the new journal has a generation that the old ones do not lead to; `clean` goes, which only
 // makes the next start do more. The new checkpoint is of the highest generation, so from its rename
 // on it and its journal are the structure, whatever the older files are. These get other names then
@@ -235,7 +239,8 @@ class Repairing {
   // The checksum of the list is in the row: a list that has it is the one that is lost.
   Status mend_sums(FrameRow& row, const std::string& called) {
     const auto text = found_.heap->read(row.runs);
-    const auto runs = text.ok() ? frame_runs(row, as_bytes(*text)) : Result<FrameRuns>(text.error());
+    const auto runs =
+        text.ok() ? frame_runs(row, as_bytes(*text)) : Result<FrameRuns>(text.error());
     const auto view = runs.ok() ? frame_view(row, *runs) : Result<View>(runs.error());
     if (!view.ok() || row.state != FrameState::live || !found_.boxes_fit) return {};
     const auto sums = sum_frame(*view, snapshot_.boxes, found_.bricks.get(),
@@ -270,8 +275,8 @@ class Repairing {
     if (facts.created_ns == 0) facts.created_ns = now_ns();
     ++snapshot_.generation;
     const auto write = [&]() -> Status {
-      ACCRETE_TRY(const Journal journal, Journal::create(directory_, facts.cube, generation,
-                                                         facts.sequence, facts.chain));
+      ACCRETE_TRY(const Journal journal,
+                  Journal::create(directory_, facts.cube, generation, facts.sequence, facts.chain));
       ACCRETE_TRY(const CheckpointRows rows,
                   write_checkpoint(directory_, generation, facts, snapshot_));
       return {};

@@ -316,6 +316,8 @@ class Journal:
 
     def __init__(self, data, cube, generation):
         self.good = False
+        identity = b"ACRMARK1" + struct.pack("<QQ", cube, generation)
+        self.has_mark = identity in data
         if len(data) < JOURNAL_HEADER:
             return
         magic, uid, number, self.sequence, self.chain, stored = struct.unpack_from("<8s5Q", data)
@@ -327,7 +329,6 @@ class Journal:
             return
         self.good = True
         self.records, self.marked = [], 0
-        identity = b"ACRMARK1" + struct.pack("<QQ", cube, generation)
         at, chain, sequence = JOURNAL_HEADER, self.chain, self.sequence
         while at + RECORD_HEADER <= len(data):
             length, kind, number, stored = struct.unpack_from("<IIQQ", data, at)
@@ -501,6 +502,8 @@ class Cube:
             fits = journal.good and (journal.sequence, journal.chain) == (self.sequence, self.chain)
             if not fits and generation == first:
                 raise Damaged("the checkpoint's journal is damaged")
+            if not journal.good and journal.has_mark:
+                raise Damaged("the header of a journal is damaged")
             if journal.good and journal.sequence > self.sequence:
                 raise Damaged("the journal has lost records that had been on disk")
             if not fits or self.lost_records:

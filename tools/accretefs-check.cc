@@ -92,7 +92,8 @@ class Check {
   void print(const CubeReport& report) {
     for (const Finding& finding : report.findings) {
       const bool is_damage = finding.kind == Finding::Kind::damage;
-      if (is_damage || !options_.quiet) line((is_damage ? "damage: " : "waste: ") + text_of(finding));
+      if (is_damage || !options_.quiet)
+        line((is_damage ? "damage: " : "waste: ") + text_of(finding));
     }
     if (!options_.quiet) line(summary(report));
   }

@@ -213,6 +213,25 @@ TEST_F(JournalTest, AChainGoesOnAcrossGenerations) {
   }
 }
 
+TEST_F(JournalTest, ADamagedHeaderIsDamageOnlyWhereAMarkVouchesForWhatIsBehindIt) {
+  Journal journal = create(1, 0, 0);
+  append_delta(journal);
+  const auto without = bytes(1);
+  append_mark(journal, journal.end());
+  const auto with = bytes(1);
+  for (std::size_t at = 0; at < 48; ++at) {
+    SCOPED_TRACE(at);
+    for (const auto& all : {without, with}) {
+      std::vector<std::byte> damaged = all;
+      damaged[at] ^= std::byte{4};
+      const JournalScan scan = scan_journal(damaged, cube, 1);
+      EXPECT_FALSE(scan.header_good);
+      EXPECT_EQ(scan.corrupt, all.size() == with.size());
+    }
+  }
+  EXPECT_FALSE(scan_journal(with, cube, 2).corrupt);  // not that journal's mark
+}
+
 TEST_F(JournalTest, LargeRecordsAndTheirMarksComeBack) {
   Journal journal = create(1, 0, 0);
   for (int n = 0; n < 5; ++n) {

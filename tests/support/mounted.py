@@ -4,6 +4,8 @@ The programs under test come from the environment, as CTest sets it:
   ACCRETEFS            path of the daemon
   ACCRETE_SIMULATE     path of accrete-simulate
   ACCRETE_SIGCLIP      path of accrete-sigclip
+  ACCRETEFS_CHECK      path of accretefs-check
+  ACCRETEFS_EXPORT     path of accretefs-export
   ACCRETE_SANITIZE     what the build was made with: "", "address,undefined" or "thread"
   ACCRETE_TEST_SCALE   factor for counts, below 1 for slow builds
 """
