@@ -8,6 +8,10 @@
 // elements of its frames have the checksums that it names; the first that fails ends the history,
 // since later records build on it. What was cut off leaves no trace: its heap bytes and its layers
 // lie where no row points, and are freed here.
+//
+// All this is asked of the disk, not of the kernel's memory: pages that could not be written stay
+// there as if they had been, and once a failed fsync has told, no later one does. So unless the last
+// run ended in order, the kernel is made to forget them before anything is read.
 
 #include <fcntl.h>
 
@@ -36,6 +40,17 @@ Result<ReadJournal> read_journal(const PosixFile& directory, std::uint64_t cube,
   journal.bytes.resize(n);
   journal.scan = scan_journal(as_bytes(journal.bytes), cube, generation);
   return journal;
+}
+
+// Writes what waits to be written, and has the rest read from the disk again.
+Status forget_memory(const PosixFile& directory, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    if (name != "bricks" && name != "heap" && !name.starts_with("journal.")) continue;
+    ACCRETE_TRY(const PosixFile file, PosixFile::open_at(directory, name, O_RDONLY));
+    ACCRETE_CHECK(file.sync_data());
+    (void)::posix_fadvise(file.fd(), 0, 0, POSIX_FADV_DONTNEED);
+  }
+  return {};
 }
 
 std::vector<std::uint64_t> checkpoints(const std::vector<std::string>& names) {
@@ -200,6 +215,10 @@ Status CubeOnDisk::recover() {
   MutexLock lock(commit_lock_);
   ACCRETE_TRY(const std::vector<std::string> names, list_directory(directory_));
   std::string trouble;  // why the cube is damaged
+  const bool clean = std::find(names.begin(), names.end(), clean_note) != names.end();
+  if (!clean)
+    if (const Status known = forget_memory(directory_, names); !known.ok())
+      trouble = known.error().sentence;
 
   Checkpoint checkpoint;
   std::uint64_t generation = 0;
@@ -289,7 +308,6 @@ Status CubeOnDisk::recover() {
   if (!trouble.empty()) read_only_ = true;
 
   ACCRETE_TRY(history_, History::open(directory_, true));
-  const bool clean = std::find(names.begin(), names.end(), clean_note) != names.end();
   if (!read_only_) {
     if (clean) {
       ACCRETE_CHECK(unlink_at(directory_, clean_note, false));
