@@ -15,7 +15,8 @@
 //
 // --sequences does so for all sequences of so many operations from one state, with each prefix.
 // --shutdowns has the filesystem itself stop, as if the power went, while operations run.
-// --states ends all when so many were tried.
+// --states ends all when so many were tried, --seconds after that time; then sequences come in any
+// order.
 //
 // Works in /dev/shm, as root, in a mount namespace of its own, which takes all mounts and devices
 // with it when the program ends, however it does. The environment names ONE_FILE_DISK. With
@@ -35,6 +36,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <thread>
@@ -55,6 +57,9 @@ struct Options {
   std::uint64_t per_round = 1500;
   std::uint64_t sequences = 0;
   std::uint64_t shutdowns = 0;
+  std::uint64_t seconds = ~std::uint64_t{0};
+
+  bool is_sample() const { return seconds != ~std::uint64_t{0}; }
 };
 
 std::atomic<bool> interrupted = false;
@@ -213,8 +218,12 @@ class Program {
     const Image base = Image::load(scratch_.file("disk"));
     std::uint64_t count = 1;
     for (std::uint64_t i = 0; i < options_.sequences; ++i) count *= alphabet.size();
+    std::vector<std::uint64_t> numbers(count);
+    std::iota(numbers.begin(), numbers.end(), std::uint64_t{0});
+    if (options_.is_sample()) std::shuffle(numbers.begin(), numbers.end(), random_);
     std::vector<std::string> before;
-    for (std::uint64_t number = 0; number < count && goes_on(); ++number) {
+    for (const std::uint64_t number : numbers) {
+      if (!goes_on()) break;
       std::vector<std::string> sequence;
       for (std::uint64_t n = count / alphabet.size(); n > 0; n /= alphabet.size())
         sequence.push_back(alphabet[number / n % alphabet.size()]);
@@ -257,7 +266,7 @@ class Program {
       const auto time = std::chrono::steady_clock::now() - began;
       const Duration wait = time * static_cast<int>(random_() % 1000) / 1000;
       const Moment moment = run_until_shutdown(seed, &wait, nullptr);
-      judge(recording, moment);
+      (void)judge(recording, moment, false);
     }
     report();
     return end();
@@ -266,7 +275,13 @@ class Program {
  private:
   using Duration = std::chrono::steady_clock::duration;
 
-  bool goes_on() const { return losses_ == 0 && !interrupted && tried_ < options_.states; }
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+  }
+  bool goes_on() const {
+    return losses_ == 0 && !interrupted && tried_ < options_.states &&
+           seconds() < static_cast<double>(options_.seconds);
+  }
 
   Recording record(const Image& base, bool begins_empty, std::uint64_t seed, bool is_noisy,
                    const std::function<void(Workload&)>& body) {
@@ -335,20 +350,20 @@ class Program {
       const bool is_next = write++ == chosen;
       if (at < from || (!is_next && random_() % writes >= at_most)) continue;
       place_ = " entry " + std::to_string(at);
-      try_state(stable, pending, recording, moment);
+      (void)try_state(stable, pending, recording, moment, false);
       if (!with_some_missing) continue;
       place_ += " with some missing";
       const std::vector<Entry> some = some_of(pending, random_);
-      try_state(stable, some, recording, moment);
-      if (!is_next) continue;
+      if (!try_state(stable, some, recording, moment, true) || !is_next) continue;
       next = stable;
       next.put(some);
     }
     return next;
   }
 
-  void try_state(const Image& stable, std::span<const Entry> pending, const Recording& recording,
-                 const Moment& moment) {
+  // False: there was no filesystem on it.
+  bool try_state(const Image& stable, std::span<const Entry> pending, const Recording& recording,
+                 const Moment& moment, bool may_be_torn) {
     device_->flush();
     const int file = ::open(scratch_.file("work").c_str(), O_RDWR | O_CLOEXEC);
     if (file < 0) throw std::runtime_error("work");
@@ -364,18 +379,19 @@ class Program {
       candidate_->put(pending);
       keep_ = keep;
     }
-    judge(recording, moment);
+    return judge(recording, moment, may_be_torn);
   }
 
   // Of the disk as it is.
-  void judge(const Recording& recording, const Moment& moment) {
+  bool judge(const Recording& recording, const Moment& moment, bool may_be_torn) {
     std::optional<Mount> mount;
     try {
       mount.emplace(device_->path(), mount_point_, options_.type);
     } catch (const std::exception&) {
-      // Nor can the filesystem stand that a sector of its superblock is missing.
+      // Nor can the filesystem stand that half of its superblock is missing.
+      if (!may_be_torn) throw;
       ++not_mounted_;
-      return;
+      return false;
     }
     ++tried_;
     std::string trouble;
@@ -386,7 +402,7 @@ class Program {
     }
     mount->unmount();
     device_->flush();
-    if (trouble.empty()) return;
+    if (trouble.empty()) return true;
     ++losses_;
     if (candidate_) candidate_->save(keep_);
     std::cout << "LOSS: seed " << options_.seed << ", " << what_ << place_ << ": " << trouble
@@ -397,6 +413,7 @@ class Program {
       if (moment.acked == i) std::cout << " (acknowledged last)";
     }
     std::cout << std::endl;
+    return true;
   }
 
   // Operations on an empty filesystem on the device. `wait`: until the filesystem stops. Else all
@@ -433,10 +450,9 @@ class Program {
   }
 
   void report() {
-    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - began_;
     std::cout << options_.type << ", " << what_ << ": " << tried_ << " states tried, "
               << tried_ - losses_ << " verified, " << losses_ << " losses, " << not_mounted_
-              << " not mounted, " << static_cast<double>(tried_) / time.count() << " a second"
+              << " not mounted, " << static_cast<double>(tried_) / seconds() << " a second"
               << std::endl;
   }
   int end() {
@@ -467,6 +483,7 @@ int main(int argc, char** argv) {
                           {"per-round", required_argument, nullptr, 'p'},
                           {"sequences", required_argument, nullptr, 'q'},
                           {"shutdowns", required_argument, nullptr, 'd'},
+                          {"seconds", required_argument, nullptr, 't'},
                           {}};
   for (int option = 0; (option = ::getopt_long(argc, argv, "", names, nullptr)) >= 0;) {
     const auto number = [] { return std::strtoull(optarg, nullptr, 10); };
@@ -488,6 +505,9 @@ int main(int argc, char** argv) {
         break;
       case 'q':
         options.sequences = number();
+        break;
+      case 't':
+        options.seconds = number();
         break;
       case 'd':
         options.shutdowns = number();
