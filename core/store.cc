@@ -35,18 +35,24 @@ Result<std::uint64_t> random_uid() {
   return uid;
 }
 
-// Checks the store's note, or writes it into an empty directory.
+// Checks the store's note, or writes it into an empty directory. One without text is none: the
+// power went when it was about to be written.
 Result<PosixFile> open_note(const PosixFile& directory, const std::string& path, bool create) {
-  auto note = PosixFile::open_at(directory, std::string(note_name), O_RDWR);
-  if (!note.ok()) {
-    if (note.error().code != std::errc::no_such_file_or_directory || !create)
-      return std::move(note).error();
+  const std::string file(note_name);
+  auto note = PosixFile::open_at(directory, file, O_RDWR);
+  if (!note.ok() && (note.error().code != std::errc::no_such_file_or_directory || !create))
+    return std::move(note).error();
+  std::uint64_t size = 0;
+  if (note.ok()) {
+    ACCRETE_TRY(size, note->size());
+  }
+  if (size == 0 && create) {
     ACCRETE_TRY(const std::vector<std::string> names, list_directory(directory));
     for (const std::string& name : names)
-      if (name != "lost+found")
+      if (name != "lost+found" && name != note_name)
         return fail(std::errc::directory_not_empty,
                     path + " is no store, and holds other things: give an empty directory");
-    note = PosixFile::open_at(directory, std::string(note_name), O_RDWR | O_CREAT | O_EXCL, 0644);
+    note = PosixFile::open_at(directory, file, O_RDWR | O_CREAT, 0644);
     if (!note.ok()) return std::move(note).error();
     ACCRETE_CHECK(note->write(0, as_bytes(note_text)));
     ACCRETE_CHECK(note->sync_all());

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
 #include <random>
 
 #include "core/linearize.h"
@@ -510,6 +511,21 @@ TEST_F(CubeTest, SettingsThatDefineTheCubeHoldFromBeforeItsFirstFrame) {
     ASSERT_TRUE(text.ok()) << name;
     EXPECT_TRUE(text->empty() || text->back() == '\n') << name;
   }
+}
+
+TEST(StoreTest, AStoreWhoseNoteWasNotWrittenYetIsMadeAgain) {
+  const TemporaryDirectory directory;
+  const std::string note = directory.path() + "/accretefs.store";
+  std::ofstream(note).close();
+  StoreOptions options;
+  options.create = false;
+  EXPECT_EQ(Store::open(directory.path(), options).error().code, std::errc::invalid_argument);
+  ASSERT_TRUE(Store::open(directory.path(), {}).ok());
+  EXPECT_TRUE(Store::open(directory.path(), options).ok());
+
+  std::ofstream(note, std::ios::trunc).close();
+  std::ofstream(directory.path() + "/other").close();
+  EXPECT_EQ(Store::open(directory.path(), {}).error().code, std::errc::directory_not_empty);
 }
 
 TEST_F(CubeTest, LimitsRefuseBeforeAnythingIsTaken) {
