@@ -170,6 +170,10 @@ Status PosixFile::sync_all() const {
   return {};
 }
 
+void PosixFile::forget() const {
+  (void)::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 Status PosixFile::lock_exclusive() const {
   if (call(SystemCall::lock, name_, [&](std::size_t) { return ::flock(fd_, LOCK_EX | LOCK_NB); }) !=
       0) {

@@ -48,6 +48,8 @@ class PosixFile {
   Status punch(std::uint64_t offset, std::uint64_t length) const;
   Status sync_data() const;   // fdatasync
   Status sync_all() const;    // fsync, for directories too
+  // What the kernel's memory has of it and is not to be written is read from the disk again.
+  void forget() const;
   // EBUSY when another open file holds the lock. Released with the last descriptor.
   Status lock_exclusive() const;
 

@@ -4,6 +4,10 @@
 // Why that is right. Records that a mark vouches for, and their data, were on disk: if they are not
 // whole now, that is damage, and the cube opens read-only; then nothing is cut. Else what is cut
 // off leaves no trace: its heap bytes and its layers lie where no row points, and are freed here.
+//
+// All this is asked of the disk, not of the kernel's memory: pages that could not be written stay
+// there as if they had been, and once a failed fsync has told, no later one does. So unless the
+// last run ended in order, the kernel is made to forget them before anything is read.
 
 #include <fcntl.h>
 
@@ -16,6 +20,18 @@
 namespace accrete {
 
 namespace {
+
+// Writes what waits to be written, and has the rest read from the disk again.
+Status forget_memory(const PosixFile& directory) {
+  ACCRETE_TRY(const std::vector<std::string> names, list_directory(directory));
+  for (const std::string& name : names) {
+    if (name != "bricks" && name != "heap" && !name.starts_with("journal.")) continue;
+    ACCRETE_TRY(const PosixFile file, PosixFile::open_at(directory, name, O_RDONLY));
+    ACCRETE_CHECK(file.sync_data());
+    file.forget();
+  }
+  return {};
+}
 
 // What frames that are gone, texts that were rewritten and replacements left in the heap, where it
 // is worth the search.
@@ -46,6 +62,9 @@ Status CubeOnDisk::recover(bool may_write) {
   MutexLock poking(poke_lock_);
   MutexLock syncing(sync_lock_);
   MutexLock lock(commit_lock_);
+  const bool clean = PosixFile::open_at(directory_, clean_note, O_RDONLY).ok();
+  Status written;
+  if (may_write && !clean) written = forget_memory(directory_);
   ACCRETE_TRY(CubeAtRest found, read_cube(directory_, may_write ? Stores::redo : Stores::none));
   // What is shown without the end may lie where newer frames do by now.
   if (found.unread) return fail(std::errc::io_error, *found.unread);
@@ -58,10 +77,10 @@ Status CubeOnDisk::recover(bool may_write) {
   durable_ = found.durable;
   const std::shared_ptr<const Snapshot> now = found.snapshot;
   std::string trouble = found.damage.empty() ? "" : found.damage.back().sentence;
+  if (!written.ok()) trouble = written.error().sentence;
   read_only_ = !may_write || !trouble.empty();
 
   ACCRETE_TRY(history_, History::open(directory_, may_write));
-  const bool clean = PosixFile::open_at(directory_, clean_note, O_RDONLY).ok();
   if (!read_only_) {
     if (clean) {
       ACCRETE_CHECK(unlink_at(directory_, clean_note, false));

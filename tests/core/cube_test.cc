@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
 #include <random>
 
 #include "core/linearize.h"
@@ -510,6 +511,25 @@ TEST_F(CubeTest, SettingsThatDefineTheCubeHoldFromBeforeItsFirstFrame) {
     ASSERT_TRUE(text.ok()) << name;
     EXPECT_TRUE(text->empty() || text->back() == '\n') << name;
   }
+}
+
+TEST(StoreTest, AStoreThatWasBeingMadeIsMadeAgain) {
+  const TemporaryDirectory directory;
+  const std::string unfinished = directory.path() + "/accretefs.store.new";
+  std::ofstream(unfinished).close();
+  StoreOptions options;
+  options.create = false;
+  EXPECT_EQ(Store::open(directory.path(), options).error().code,
+            std::errc::no_such_file_or_directory);
+  ASSERT_TRUE(Store::open(directory.path(), {}).ok());
+  EXPECT_TRUE(Store::open(directory.path(), options).ok());
+}
+
+TEST(StoreTest, OneIsNotMadeBesideOtherThings) {
+  const TemporaryDirectory directory;
+  std::ofstream(directory.path() + "/accretefs.store.new").close();
+  std::ofstream(directory.path() + "/other").close();
+  EXPECT_EQ(Store::open(directory.path(), {}).error().code, std::errc::directory_not_empty);
 }
 
 TEST_F(CubeTest, LimitsRefuseBeforeAnythingIsTaken) {
