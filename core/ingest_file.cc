@@ -268,15 +268,13 @@ Result<Format::Look> IngestFile::look(std::span<const std::byte> head, bool at_e
   layout.data_bytes = elements * size_of(layout.coding.type);
   layout.least_bytes = layout.full_bytes = layout.data_bytes;
   found.kind = Kind::layout;
+  ACCRETE_CHECK(check_frame_size(layout));
   return found;
 }
 
 Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
   ACCRETE_CHECK(cube_->writable());
   const std::shared_ptr<const Snapshot> now = cube_->snapshot();
-  if (layout.data_bytes > cube_->limits().max_frame)
-    return fail(std::errc::file_too_large, "the frame's " + std::to_string(layout.data_bytes) +
-                                               " bytes are more than max_frame");
   Reservation r;
   r.layout = layout;
   r.defines = !now->definition.defined;
@@ -361,6 +359,12 @@ Result<std::string> IngestFile::text_at(std::uint64_t offset, std::uint64_t leng
   }
   ACCRETE_TRY(const std::size_t n, source().read(offset, std::as_writable_bytes(std::span(text))));
   if (n != text.size()) return fail(std::errc::io_error, "the staging file ended early");
+Status IngestFile::check_frame_size(const FrameLayout& layout) const {
+  if (layout.data_bytes <= cube_->limits().max_frame) return {};
+  return fail(std::errc::file_too_large, "the frame's " + std::to_string(layout.data_bytes) +
+                                             " bytes are more than max_frame");
+}
+
   return text;
 }
 
@@ -421,6 +425,7 @@ Status IngestFile::pump_transposed() {
       return fail(std::errc::io_error, "the staging file cannot be read");
     ACCRETE_CHECK(
         r.writer->write_natural(natural, range, std::span(piece).first(range.length() * size)));
+  ACCRETE_CHECK(check_frame_size(layout));
   }
   return {};
 }

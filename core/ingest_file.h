@@ -88,6 +88,8 @@ class IngestFile final : public Ingest {
   Status begin_direct(const FrameLayout& layout) REQUIRES(lock_);
   Status stage() REQUIRES(lock_);  // to the staging file, whatever the state was
   Status pump() REQUIRES(lock_);   // from the staging file into the reserved layers
+  // EFBIG when its elements are more bytes than max_frame allows.
+  Status check_frame_size(const FrameLayout& layout) const;
   Status pump_transposed() REQUIRES(lock_);
   Status check_length(const FrameLayout& layout) const REQUIRES(lock_);
   Status check_sums(const FrameLayout& layout) REQUIRES(lock_);
