@@ -126,7 +126,7 @@ Result<FrameLayout> IngestFile::staged_layout() {
       return fail(std::errc::invalid_argument, found.kind == Kind::packed
                                                    ? "packed more than twice"
                                                    : "the file's header is not complete");
-    ACCRETE_CHECK(unpack(found));
+    ACCRETE_CHECK(cube_->step_making_room([&]() REQUIRES(lock_) { return unpack(found); }));
     is_image = found.packing == Packing::tiles;
   }
 }
@@ -199,7 +199,7 @@ Result<FrameId> IngestFile::commit_reserved(const FrameLayout& layout) {
     if (state_ == State::staged && turn < tries) {
       ACCRETE_TRY(const bool has_layers, reserve_making_room(layout, true));
       (void)has_layers;
-      Status pumped = step_making_room([&]() REQUIRES(lock_) { return pump(); });
+      Status pumped = cube_->step_making_room([&]() REQUIRES(lock_) { return pump(); });
       if (!pumped.ok()) {
         MutexLock lock(cube_->commit_lock());
         give_back_slab();
