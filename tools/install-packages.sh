@@ -10,7 +10,7 @@ packages=(
   # to mount
   fuse3
   # programs that the demo and the tests use on views
-  python3 python3-numpy python3-astropy libcfitsio-bin fitsverify attr rsync procps file man-db
+  python3 python3-numpy python3-astropy libcfitsio-bin fitsverify attr rsync procps file man-db xfsprogs
   # frames of real telescopes for the tests, all small
   python3-fitsio python3-photutils python3-pyvo python3-reproject
 )
