@@ -282,6 +282,9 @@ Status CubeOnDisk::recover() {
     if (journal.scan.corrupt) trouble = "the journal is damaged before its last mark";
     cut = kept < journal.scan.records.size() || journal.scan.corrupt;
   }
+  const std::uint64_t kept_end =
+      kept == 0 ? journal.scan.start_end : journal.scan.records[kept - 1].end;
+  const std::uint64_t torn = journal.bytes.size() - std::min(journal.bytes.size(), kept_end);
   for (const BoxIndex* boxes : {&now->boxes, &now->patches})
     if (!all_lie_within(*boxes, content)) return too_short();
   const std::uint64_t heap_used = heap_end(*now);
@@ -342,6 +345,10 @@ Status CubeOnDisk::recover() {
   else if (lost > 0)
     history_->record({"recover", "", std::nullopt, 0,
                       std::to_string(lost) + " records after the last sync were not whole"});
+  else if (torn > 0)
+    history_->record({"recover", "", std::nullopt, 0,
+                      "the last " + std::to_string(torn) +
+                          " bytes of the journal, after the last sync, were not whole"});
   return {};
 }
 
