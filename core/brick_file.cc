@@ -53,7 +53,10 @@ Result<std::uint64_t> BrickFile::take(std::uint64_t length) {
   }
   if (length > largest_file || end_ > largest_file - length)
     return fail(std::errc::file_too_large, "the brick file would become too large");
-  ACCRETE_CHECK(file_->ensure(end_ + length));
+  const Status mapped = file_->ensure(end_ + length);
+  if (!mapped.ok() && mapped.error().code == std::errc::not_enough_memory)
+    return fail(std::errc::file_too_large, "the brick file would become too large to be mapped");
+  ACCRETE_CHECK(mapped);
   ACCRETE_CHECK(file_->file().truncate(end_ + length));
   const std::uint64_t offset = end_;
   end_ += length;

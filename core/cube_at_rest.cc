@@ -339,6 +339,8 @@ class Reading {
   }
 
   void finish() {
+    if (cube_.journal_generation > 0)
+      cube_.torn = cube_.journal_bytes.size() - end_of(cube_.journal, cube_.kept);
     for (const BoxIndex* boxes : {&cube_.snapshot->boxes, &cube_.snapshot->patches})
       cube_.boxes_fit = cube_.boxes_fit && all_lie_within(*boxes, cube_.brick_bytes);
     if (!cube_.boxes_fit)

@@ -43,6 +43,7 @@ struct CubeAtRest {
   std::shared_ptr<const Snapshot> journal_start;  // in front of them
 
   std::size_t lost = 0;        // whole records, of no mark, whose data are not there
+  std::uint64_t torn = 0;      // bytes of the last journal behind the records that count
   std::vector<Damage> damage;  // in the order in which it was met; the cube is read-only then
   // Why the end is not known: what cannot be read now may be whole, and so may be what follows it.
   std::optional<std::string> unread;

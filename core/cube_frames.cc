@@ -274,6 +274,10 @@ Status CubeOnDisk::change(const std::function<Status(Draft&)>& body, bool durabl
 }
 
 Status CubeOnDisk::remove_frame(std::string_view name, std::string_view to) {
+  return step_making_room([&] { return try_remove_frame(name, to); });
+}
+
+Status CubeOnDisk::try_remove_frame(std::string_view name, std::string_view to) {
   ACCRETE_CHECK(check_frame_name(to, snapshot()->definition.letters));
   MutexLock lock(commit_lock_);
   std::optional<FrameRow> row = frame_named(name);
@@ -293,6 +297,10 @@ Status CubeOnDisk::remove_frame(std::string_view name, std::string_view to) {
 }
 
 Status CubeOnDisk::restore_frame(std::string_view name, std::string_view to) {
+  return step_making_room([&] { return try_restore_frame(name, to); });
+}
+
+Status CubeOnDisk::try_restore_frame(std::string_view name, std::string_view to) {
   ACCRETE_CHECK(check_frame_name(to, snapshot()->definition.letters));
   MutexLock lock(commit_lock_);
   std::optional<FrameRow> row = frame_named(name);
@@ -309,6 +317,10 @@ Status CubeOnDisk::restore_frame(std::string_view name, std::string_view to) {
 }
 
 Status CubeOnDisk::discard_frame(std::string_view name) {
+  return step_making_room([&] { return try_discard_frame(name); });
+}
+
+Status CubeOnDisk::try_discard_frame(std::string_view name) {
   MutexLock lock(commit_lock_);
   const std::optional<FrameRow> row = frame_named(name);
   if (!row || row->state != FrameState::removed) return no_such_frame(name);

@@ -15,11 +15,24 @@ namespace {
 
 constexpr std::uint64_t closing_checkpoint_step = 256 << 10;  // bytes of journal
 
-bool is_full(const Error& error) {
-  return error.number() == ENOSPC || error.number() == EDQUOT || error.number() == EFBIG;
+// What a record has to leave of the journal's reserve.
+std::uint64_t kept_by(const Snapshot& before, const Snapshot& after, const Delta& delta,
+                      const FreedSpace& freed) {
+  if (after.frames.count() > before.frames.count() || delta.redo) return kept_from_growth;
+  if (!freed.empty()) return 0;
+  const bool moves =
+      std::any_of(delta.frames.begin(), delta.frames.end(), [&](const FrameRow& row) {
+        const auto old = before.frames.find(row.id);
+        return old && old->state != row.state;
+      });
+  return moves ? kept_from_removal : kept_from_growth;
 }
 
 }  // namespace
+
+bool says_full(const Error& error) {
+  return error.number() == ENOSPC || error.number() == EDQUOT || error.number() == EFBIG;
+}
 
 std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -118,7 +131,8 @@ Status CubeOnDisk::publish(Draft draft, bool durably) {
   ACCRETE_TRY(const std::shared_ptr<const Snapshot> next, apply(*before, delta, &draft.axes()));
   ByteWriter body;
   encode(body, delta);
-  ACCRETE_CHECK(journal_->append(RecordKind::delta, body.bytes()));
+  ACCRETE_CHECK(journal_->append(RecordKind::delta, body.bytes(),
+                                 kept_by(*before, *next, delta, draft.freed)));
   if (durably) ACCRETE_CHECK(journal_->sync());
   // A look-up between the two finds a frame by the old name or by the new one, not by neither.
   for (const FrameRow& row : delta.frames) add_name(row);
@@ -216,7 +230,7 @@ Status CubeOnDisk::sync_now(bool needs_mark) {
     MutexLock lock(commit_lock_);
     status = mark(sequence, end, frames);
     // All is on disk: without the mark recovery only has to look at the data. It is tried again.
-    if (!status.ok() && is_full(status.error())) return needs_mark ? status : Status();
+    if (!status.ok() && says_full(status.error())) return needs_mark ? status : Status();
   }
   if (!status.ok()) {
     fence(status.error());
@@ -256,6 +270,12 @@ bool CubeOnDisk::make_room() {
   return freed_.size() < before;
 }
 
+Status CubeOnDisk::step_making_room(const std::function<Status()>& step) {
+  Status status = step();
+  if (status.ok() || !says_full(status.error()) || !make_room()) return status;
+  return step();
+}
+
 void CubeOnDisk::reuse_freed() {
   std::deque<FreedSpace> ready;
   const std::uint64_t oldest = live_->oldest();
@@ -286,7 +306,7 @@ Result<bool> CubeOnDisk::begin_next_journal() {
   ACCRETE_CHECK(sync_files());
   if (last_delta_ > durable_) {
     const Status marked = mark(journal_->sequence(), journal_->end(), snapshot()->frames.count());
-    if (!marked.ok() && is_full(marked.error())) return false;
+    if (!marked.ok() && says_full(marked.error())) return false;
     ACCRETE_CHECK(marked);
     ACCRETE_CHECK(journal_->sync());
   }

@@ -36,6 +36,10 @@ class LiveGenerations {
   std::multiset<std::uint64_t> generations_ GUARDED_BY(mutex_);
 };
 
+// ENOSPC, EDQUOT, or EFBIG of a file that may not grow: another try may succeed when space has been
+// made free.
+bool says_full(const Error& error);
+
 // What cubes have of their store.
 class CubeHost {
  public:
@@ -167,6 +171,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   // Space of frames that are gone is made free if it can be: after a disk was full. True: try
   // again.
   bool make_room() EXCLUDES(commit_lock_);
+  // Takes a step, and takes it anew where the disk was full but such space could be made free.
+  Status step_making_room(const std::function<Status()>& step) EXCLUDES(commit_lock_);
   Status writable() const;  // EROFS when fenced, ENOENT when removed
   void ingest_begins() { ++ingests_; }
   void ingest_ends() { --ingests_; }
@@ -176,6 +182,9 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Status recover(bool may_write) EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
 
   Status publish(Draft draft, bool durably = false) REQUIRES(commit_lock_);
+  Status try_remove_frame(std::string_view name, std::string_view to) EXCLUDES(commit_lock_);
+  Status try_restore_frame(std::string_view name, std::string_view to) EXCLUDES(commit_lock_);
+  Status try_discard_frame(std::string_view name) EXCLUDES(commit_lock_);
   // Keeps the time of the last poke, which views tell as theirs, beyond the end of the daemon.
   void note_time_of_pokes() REQUIRES(commit_lock_);
   // ENOENT: it is not live.

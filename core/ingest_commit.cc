@@ -43,10 +43,10 @@ std::string what_was_rounded(const SlabWriter& writer, DType type) {
          std::string(name_of(type)) + " (meta/convert)";
 }
 
-// What a packed file may unpack to: a frame, and headers and other HDUs beside it.
-std::uint64_t most_unpacked(const Limits& limits) {
-  constexpr std::uint64_t beside = std::uint64_t{1} << 40;
-  return limits.max_frame + beside;
+// What a packed file may unpack to: a frame and its header, with gzip also other HDUs beside it.
+std::uint64_t most_unpacked(const Limits& limits, Packing packing) {
+  const std::uint64_t beside = packing == Packing::tiles ? max_header : std::uint64_t{1} << 40;
+  return limits.max_frame > UINT64_MAX - beside ? UINT64_MAX : limits.max_frame + beside;
 }
 
 }  // namespace
@@ -126,14 +126,14 @@ Result<FrameLayout> IngestFile::staged_layout() {
       return fail(std::errc::invalid_argument, found.kind == Kind::packed
                                                    ? "packed more than twice"
                                                    : "the file's header is not complete");
-    ACCRETE_CHECK(unpack(found));
+    ACCRETE_CHECK(cube_->step_making_room([&]() REQUIRES(lock_) { return unpack(found); }));
     is_image = found.packing == Packing::tiles;
   }
 }
 
 Status IngestFile::unpack(const Format::Look& found) {
   Unpacker& unpacker = cube_->unpacker();
-  const std::uint64_t most = most_unpacked(cube_->limits());
+  const std::uint64_t most = most_unpacked(cube_->limits(), found.packing);
   ACCRETE_TRY(PosixFile target, PosixFile::unnamed_in(cube_->directory()));
   const int from = source().fd();
   std::uint64_t size = 0;
@@ -147,10 +147,7 @@ Status IngestFile::unpack(const Format::Look& found) {
       ACCRETE_TRY(const Format::Look inner, look({mapping.get(), max_header}, false, false));
       std::uint64_t keep = size;
       if (inner.kind == Format::Look::Kind::layout) {
-        if (inner.layout.data_bytes > cube_->limits().max_frame)
-          return fail(std::errc::file_too_large, "the frame's " +
-                                                     std::to_string(inner.layout.data_bytes) +
-                                                     " bytes are more than max_frame");
+        ACCRETE_CHECK(check_frame_size(inner.layout));
         keep = std::min(size, inner.layout.full_bytes);
       }
       ACCRETE_TRY(size, unpacker.inflate(from, target.fd(), keep, most));
@@ -202,7 +199,7 @@ Result<FrameId> IngestFile::commit_reserved(const FrameLayout& layout) {
     if (state_ == State::staged && turn < tries) {
       ACCRETE_TRY(const bool has_layers, reserve_making_room(layout, true));
       (void)has_layers;
-      Status pumped = step_making_room([&]() REQUIRES(lock_) { return pump(); });
+      Status pumped = cube_->step_making_room([&]() REQUIRES(lock_) { return pump(); });
       if (!pumped.ok()) {
         MutexLock lock(cube_->commit_lock());
         give_back_slab();

@@ -1,7 +1,6 @@
 #include "core/ingest_file.h"
 
 #include <algorithm>
-#include <cerrno>
 
 #include "core/bytes.h"
 #include "core/definition.h"
@@ -24,10 +23,6 @@ void overwrite(std::string& text, std::uint64_t offset, std::span<const std::byt
 }
 
 }  // namespace
-
-bool says_full(const Error& error) {
-  return error.number() == ENOSPC || error.number() == EDQUOT;
-}
 
 IngestFile::IngestFile(std::shared_ptr<CubeOnDisk> cube, IngestRequest request)
     : cube_(std::move(cube)), request_(std::move(request)) {
@@ -137,7 +132,7 @@ Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte>
       data_sum_->add(elements);
     else
       data_sum_.reset();
-    ACCRETE_CHECK(step_making_room(
+    ACCRETE_CHECK(cube_->step_making_room(
         [&]() REQUIRES(lock_) { return reserved_->writer->write(first - data_begin, elements); }));
     if (!reserved_->writer->invertible()) {
       ACCRETE_CHECK(stage());
@@ -158,7 +153,7 @@ bool IngestFile::holes_are_zeros() const {
 }
 
 Status IngestFile::write_staged(std::uint64_t offset, std::span<const std::byte> bytes) {
-  return step_making_room([&]() REQUIRES(lock_) { return staging_.write(offset, bytes); });
+  return cube_->step_making_room([&]() REQUIRES(lock_) { return staging_.write(offset, bytes); });
 }
 
 Status IngestFile::write_tail(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -273,10 +268,8 @@ Result<Format::Look> IngestFile::look(std::span<const std::byte> head, bool at_e
 
 Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
   ACCRETE_CHECK(cube_->writable());
+  ACCRETE_CHECK(check_frame_size(layout));
   const std::shared_ptr<const Snapshot> now = cube_->snapshot();
-  if (layout.data_bytes > cube_->limits().max_frame)
-    return fail(std::errc::file_too_large, "the frame's " + std::to_string(layout.data_bytes) +
-                                               " bytes are more than max_frame");
   Reservation r;
   r.layout = layout;
   r.defines = !now->definition.defined;
@@ -330,12 +323,6 @@ Result<bool> IngestFile::reserve_making_room(const FrameLayout& layout, bool ins
   }
 }
 
-Status IngestFile::step_making_room(const std::function<Status()>& step) {
-  Status status = step();
-  if (status.ok() || !says_full(status.error()) || !cube_->make_room()) return status;
-  return step();
-}
-
 std::size_t IngestFile::axis_to_grow(const Snapshot& now) const {
   if (const auto namesake = find_namesake(nullptr); namesake.ok() && namesake->replaced)
     return namesake->replaced->grow_axis;
@@ -370,6 +357,12 @@ Result<Headers> IngestFile::headers(const FrameLayout& layout) {
               text_at(layout.header_offset, layout.data_offset - layout.header_offset));
   ACCRETE_TRY(texts.primary, text_at(0, layout.primary_bytes));
   return texts;
+}
+
+Status IngestFile::check_frame_size(const FrameLayout& layout) const {
+  if (layout.data_bytes <= cube_->limits().max_frame) return {};
+  return fail(std::errc::file_too_large, "the frame's " + std::to_string(layout.data_bytes) +
+                                             " bytes are more than max_frame");
 }
 
 Status IngestFile::check_cube_size(const PerAxis<Axis>& axes, std::size_t axis, const Shape& extent,
@@ -432,6 +425,7 @@ void IngestFile::give_back_slab() {
 }
 
 Status IngestFile::begin_direct(const FrameLayout& layout) {
+  ACCRETE_CHECK(check_frame_size(layout));
   if (layout.fortran_order) return stage();
   ACCRETE_TRY(const bool has_layers, reserve_making_room(layout, false));
   if (!has_layers) return stage();
@@ -475,6 +469,7 @@ Status IngestFile::stage() {
 Status IngestFile::pump() {
   Reservation& r = *reserved_;
   const FrameLayout& layout = r.layout;
+  r.writer->begin_anew();
   if (layout.fortran_order) return pump_transposed();
   std::vector<std::byte> piece(std::min<std::uint64_t>(copy_step, layout.data_bytes));
   for (std::uint64_t done = 0; done < layout.data_bytes; done += copy_step) {

@@ -9,9 +9,6 @@
 
 namespace accrete {
 
-// ENOSPC or EDQUOT: another try may succeed when space has been made free.
-bool says_full(const Error& error);
-
 class IngestFile final : public Ingest {
  public:
   IngestFile(std::shared_ptr<CubeOnDisk> cube, IngestRequest request);
@@ -81,9 +78,6 @@ class IngestFile final : public Ingest {
   // The same; space of frames that are gone is made free where that helps.
   Result<bool> reserve_making_room(const FrameLayout& layout, bool insist) REQUIRES(lock_)
       EXCLUDES(cube_->commit_lock());
-  // Takes a step, and takes it anew where the disk was full but such space could be made free.
-  Status step_making_room(const std::function<Status()>& step) REQUIRES(lock_)
-      EXCLUDES(cube_->commit_lock());
   void give_back_slab() REQUIRES(lock_, cube_->commit_lock());
   Status begin_direct(const FrameLayout& layout) REQUIRES(lock_);
   Status stage() REQUIRES(lock_);  // to the staging file, whatever the state was
@@ -94,6 +88,8 @@ class IngestFile final : public Ingest {
 
   Result<FrameId> commit_locked() REQUIRES(lock_);
   Result<FrameId> commit_reserved(const FrameLayout& layout) REQUIRES(lock_);
+  // EFBIG when its elements are more bytes than max_frame allows.
+  Status check_frame_size(const FrameLayout& layout) const;
   // EFBIG when the cube would have more elements than max_cube allows.
   Status check_cube_size(const PerAxis<Axis>& axes, std::size_t axis, const Shape& extent,
                          std::size_t element_size) const;

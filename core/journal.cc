@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 
 #include "core/bytes.h"
@@ -17,7 +19,9 @@ constexpr std::size_t header_bytes = 48;
 constexpr std::size_t record_header_bytes = 24;
 constexpr std::size_t mark_body_bytes = 48;
 constexpr std::size_t alignment = 8;
-constexpr std::uint64_t reserve_step = 64 << 10;
+constexpr std::uint64_t reserve_step = 128 << 10;
+constexpr std::uint64_t reserve_ahead = 32 << 10;  // what is held is filled up before it is needed
+constexpr std::uint64_t block_bytes = 4096;
 constexpr std::uint64_t largest_body = std::uint64_t{1} << 31;
 
 std::string header(std::uint64_t cube, std::uint64_t generation, std::uint64_t sequence,
@@ -143,7 +147,7 @@ Result<Journal> Journal::create(const PosixFile& directory, std::uint64_t cube,
   const std::string head = header(cube, generation, sequence, chain);
   ACCRETE_CHECK(file.write(0, as_bytes(head)));
   Journal journal(std::move(file), cube, generation, sequence, chain, head.size());
-  ACCRETE_CHECK(journal.reserve(1));
+  ACCRETE_CHECK(journal.reserve(reserve_step));
   ACCRETE_CHECK(journal.file_.sync_all());
   ACCRETE_CHECK(directory.sync_all());
   return journal;
@@ -164,19 +168,31 @@ Result<Journal> Journal::resume(const PosixFile& directory, std::uint64_t cube,
   // Only when there is something to cut: it would also free the blocks held ahead.
   ACCRETE_TRY(const std::uint64_t size, journal.file_.size());
   if (size != journal.end_) ACCRETE_CHECK(journal.file_.truncate(journal.end_));
+  ACCRETE_CHECK(journal.note_reserved());
+  (void)journal.reserve(reserve_step);  // on a full disk what there is has to do
   return journal;
 }
 
-// Blocks are held ahead of the end, so that records can be written when the disk is full.
-Status Journal::reserve(std::uint64_t bytes) {
-  if (end_ + bytes <= reserved_) return {};
-  const std::uint64_t step = reserve_step + bytes;
-  ACCRETE_CHECK(file_.allocate(end_, step, false));
-  reserved_ = end_ + step;
+// A journal has no holes: its blocks reach as far as their number says, but for one or two in which
+// the host's filesystem may keep their places.
+Status Journal::note_reserved() {
+  ACCRETE_TRY(const struct stat status, file_.status());
+  const std::uint64_t held = static_cast<std::uint64_t>(status.st_blocks) * 512;
+  reserved_ = std::max(end_, held - std::min(held, 2 * block_bytes));
   return {};
 }
 
-Status Journal::append(RecordKind kind, std::string_view body) {
+// Only what is not held yet is asked for: a failure gives back all of its range.
+Status Journal::reserve(std::uint64_t bytes) {
+  if (end_ + bytes <= reserved_) return {};
+  const std::uint64_t begin = std::max(end_, reserved_);
+  const std::uint64_t end = end_ + bytes + reserve_ahead;
+  ACCRETE_CHECK(file_.allocate(begin, end - begin, false));
+  reserved_ = end;
+  return {};
+}
+
+Status Journal::append(RecordKind kind, std::string_view body, std::uint64_t kept) {
   if (body.size() > largest_body)
     return fail(std::errc::file_too_large, "a journal record would become too large");
   const auto length = static_cast<std::uint32_t>(body.size());
@@ -190,7 +206,8 @@ Status Journal::append(RecordKind kind, std::string_view body) {
   out.put_raw(body);
   out.pad_to(alignment);
   // A reserve that fails is no failure yet: what was held before may do.
-  if (end_ + out.size() + reserve_step / 2 > reserved_) (void)reserve(out.size());
+  Status held = reserve(out.size() + reserve_step);
+  if (!held.ok() && end_ + out.size() + kept > reserved_) return held;
   if (Status written = file_.write(end_, as_bytes(out.bytes())); !written.ok()) {
     (void)file_.truncate(end_);
     reserved_ = 0;

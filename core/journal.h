@@ -32,6 +32,11 @@ namespace accrete {
 
 enum class RecordKind : std::uint32_t { delta = 1, mark = 2 };
 
+// Blocks are held ahead of a journal's end for what makes room on a full disk: frames can be taken
+// out and thrown away when nothing can come in. How many bytes of them a record has to leave.
+inline constexpr std::uint64_t kept_from_growth = 96 << 10;   // for all that follow
+inline constexpr std::uint64_t kept_from_removal = 32 << 10;  // for what sets space free, and marks
+
 struct RecordView {
   RecordKind kind;
   std::uint64_t sequence;  // 1, 2, … across all journals of a cube
@@ -69,8 +74,9 @@ class Journal {
                                 std::uint64_t generation, const JournalScan& scan,
                                 std::size_t records);
 
-  // Appends one record by one write. On failure the journal is as before.
-  Status append(RecordKind kind, std::string_view body);
+  // Appends one record by one write, which leaves `kept` bytes of the blocks that are held. ENOSPC,
+  // EDQUOT: it would not. On failure the journal is as before.
+  Status append(RecordKind kind, std::string_view body, std::uint64_t kept = 0);
   // Vouches for everything in front of `covered_end`, an earlier end().
   Status append_mark(std::uint64_t covered_end);
   Status sync() const { return file_.sync_data(); }
@@ -96,7 +102,9 @@ class Journal {
         sequence_(sequence),
         chain_(chain),
         end_(end) {}
+  // Holds blocks for that many bytes more, and some that come after them.
   Status reserve(std::uint64_t bytes);
+  Status note_reserved();
 
   PosixFile file_;
   std::uint64_t cube_;

@@ -132,6 +132,10 @@ Status CubeOnDisk::recover(bool may_write) {
   else if (found.lost > 0)
     history_->record({"recover", "", std::nullopt, 0,
                       std::to_string(found.lost) + " records after the last sync were not whole"});
+  else if (found.torn > 0)
+    history_->record({"recover", "", std::nullopt, 0,
+                      "the last " + std::to_string(found.torn) +
+                          " bytes of the journal, after the last sync, were not whole"});
   return {};
 }
 

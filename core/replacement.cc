@@ -121,17 +121,21 @@ Result<std::unique_ptr<Replacement>> Replacement::begin(const Cube& cube) {
 
 Status Replacement::write(std::uint64_t offset, std::span<const std::byte> bytes) {
   MutexLock lock(mutex_);
-  ACCRETE_CHECK(file_.write(offset, bytes));
-  size_ = std::max(size_, offset + bytes.size());
-  dirty_ = true;
-  return {};
+  return write_locked(offset, bytes);
 }
 
 Status Replacement::append(std::span<const std::byte> bytes) {
   MutexLock lock(mutex_);
-  ACCRETE_CHECK(file_.write(size_, bytes));
-  size_ += bytes.size();
+  return write_locked(size_, bytes);
+}
+
+Status Replacement::write_locked(std::uint64_t offset, std::span<const std::byte> bytes) {
   dirty_ = true;
+  if (Status written = file_.write(offset, bytes); !written.ok()) {
+    failure_ = written.error();
+    return written;
+  }
+  size_ = std::max(size_, offset + bytes.size());
   return {};
 }
 
@@ -142,6 +146,7 @@ Result<std::size_t> Replacement::read(std::uint64_t offset, std::span<std::byte>
 Status Replacement::truncate(std::uint64_t size) {
   MutexLock lock(mutex_);
   ACCRETE_CHECK(file_.truncate(size));
+  if (size == 0) failure_.reset();
   size_ = size;
   dirty_ = true;
   return {};
@@ -156,6 +161,7 @@ Result<RecentValues::Ticket> Replacement::commit(Cube& cube, const Pinned& pinne
                                                  const Format& like) {
   MutexLock lock(mutex_);
   dirty_ = false;
+  if (failure_) return *failure_;
   if (size_ == 0) return fail(std::errc::invalid_argument, "the file is empty");
   const Definition& definition = pinned->definition;
   ACCRETE_TRY(const auto mapping, map_shared(file_, size_));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "core/cube.h"
@@ -14,7 +15,8 @@ class Replacement {
  public:
   static Result<std::unique_ptr<Replacement>> begin(const Cube& cube);
 
-  // As in a file: any order, holes are zeros. ENOSPC.
+  // As in a file: any order, holes are zeros. ENOSPC; after an error there is no more to take until
+  // all is written anew, from a truncation to nothing on.
   Status write(std::uint64_t offset, std::span<const std::byte> bytes) EXCLUDES(mutex_);
   Status append(std::span<const std::byte> bytes) EXCLUDES(mutex_);
   Result<std::size_t> read(std::uint64_t offset, std::span<std::byte> target) EXCLUDES(mutex_);
@@ -25,17 +27,21 @@ class Replacement {
   // Any file of a known format whose shape and type fit, or the elements alone in this machine's
   // byte order, or, for a view of a text format `like`, as text. Conversion is by meta/convert.
   // EINVAL: it is none, cut off, packed, of another shape, or has a value that the cube cannot
-  // have; and Cube::replace()'s errors. Whatever comes, it is not dirty afterwards.
+  // have; that of a write() that failed; and Cube::replace()'s errors. Whatever comes, it is not
+  // dirty afterwards.
   Result<RecentValues::Ticket> commit(Cube& cube, const Pinned& pinned, const View& view,
                                       const Format& like) EXCLUDES(mutex_);
 
  private:
   explicit Replacement(PosixFile file) : file_(std::move(file)) {}
 
+  Status write_locked(std::uint64_t offset, std::span<const std::byte> bytes) REQUIRES(mutex_);
+
   const PosixFile file_;
   mutable Mutex mutex_;
   std::uint64_t size_ GUARDED_BY(mutex_) = 0;
   bool dirty_ GUARDED_BY(mutex_) = true;
+  std::optional<Error> failure_ GUARDED_BY(mutex_);
 };
 
 }  // namespace accrete

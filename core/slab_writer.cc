@@ -24,7 +24,22 @@ Status write_runs(BrickFile& bricks, const View& view, const BoxIndex& boxes, st
 
 }  // namespace
 
+void SlabWriter::begin_anew() {
+  summer_ = {};
+  in_order_ = true;
+  changed_ = 0;
+  part_.clear();
+}
+
+// A write that fails may be tried again: its elements count once.
 Status SlabWriter::write(std::uint64_t offset, std::span<const std::byte> bytes) {
+  const std::uint64_t changed = changed_;
+  Status status = write_pieces(offset, bytes);
+  if (!status.ok()) changed_ = changed;
+  return status;
+}
+
+Status SlabWriter::write_pieces(std::uint64_t offset, std::span<const std::byte> bytes) {
   const std::size_t size = transfer_.file_size();
   if (const std::size_t skew = offset % size; skew != 0) {
     const auto part = bytes.first(std::min(size - skew, bytes.size()));

@@ -26,8 +26,8 @@ class SlabWriter {
         at_rest_(at_rest) {}
 
   // Any alignment. REQUIRES: the range lies within the stream, and where values are converted it
-  // begins where the last one ended. EINVAL: a value that the cube's type does not have; ENOSPC,
-  // EIO.
+  // begins where the last one that was written ended. EINVAL: a value that the cube's type does not
+  // have; ENOSPC, EIO.
   Status write(std::uint64_t offset, std::span<const std::byte> bytes);
   // What was written so far, as long as it is invertible; zeros elsewhere. EIO.
   Status read(std::uint64_t offset, std::span<std::byte> target) const;
@@ -37,6 +37,9 @@ class SlabWriter {
   bool invertible() const { return invertible_; }
   // How many elements were rounded to another value.
   std::uint64_t changed() const { return changed_; }
+
+  // All of it will be written once more, after an error.
+  void begin_anew();
 
   // The same elements with the cube's axes in their order, axis 0 fastest.
   Result<View> view_in_natural_order() const;
@@ -48,6 +51,7 @@ class SlabWriter {
   std::vector<std::uint64_t> sums_in_natural_order() const;
 
  private:
+  Status write_pieces(std::uint64_t offset, std::span<const std::byte> bytes);
   Status put(std::uint64_t first, std::span<const std::byte> elements);
   Status patch(std::uint64_t offset, std::span<const std::byte> part);
   // In the coding at rest, which may be `elements` themselves. `first`: in the order of `view`.

@@ -2,6 +2,7 @@
 
 #include <spawn.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -123,17 +124,21 @@ Status prepare_mount_point(const std::string& store, const std::string& mount_po
   if (is_inside(store, mount_point) || is_inside(mount_point, store))
     return fail(std::errc::invalid_argument, "the store '" + store + "' and the mount point '" +
                                                  mount_point + "' lie one inside the other");
-  struct stat attributes {};
-  const int error = ::stat(mount_point.c_str(), &attributes) == 0 ? 0 : errno;
   if (const std::optional<Mount> mount = mount_on(mount_point); mount && mount->type == our_type) {
+    // Attributes may still be known to the kernel, this is always asked for.
+    struct statvfs space {};
+    const int error = ::statvfs(mount_point.c_str(), &space) == 0 ? 0 : errno;
     if (error != ENOTCONN)
       return fail(std::errc::device_or_resource_busy,
                   "the store '" + mount->source + "' is mounted on '" + mount_point + "' already");
-    if (mount->source == store) {
-      ACCRETE_CHECK(unmount_dead(mount_point));
-      return prepare_mount_point(store, mount_point);
-    }
+    if (mount->source != store)
+      return fail_errno(error, "'" + mount_point + "' is a mount of '" + mount->source +
+                                   "' whose daemon is gone");
+    ACCRETE_CHECK(unmount_dead(mount_point));
+    return prepare_mount_point(store, mount_point);
   }
+  struct stat attributes {};
+  const int error = ::stat(mount_point.c_str(), &attributes) == 0 ? 0 : errno;
   if (error != 0) return fail_errno(error, "mount point '" + mount_point + "'");
   if (!S_ISDIR(attributes.st_mode))
     return fail(std::errc::not_a_directory, "mount point '" + mount_point + "' is no directory");

@@ -11,7 +11,7 @@ packages=(
   fuse3
   # programs that the demo and the tests use on views
   python3 python3-numpy python3-astropy libcfitsio-bin fitsverify attr rsync procps file man-db
-  # filesystems that lose their power in the tests
+  # filesystems that are full, or lose their power, in the tests
   e2fsprogs xfsprogs
   # frames of real telescopes for the tests, all small
   python3-fitsio python3-photutils python3-pyvo python3-reproject

@@ -339,27 +339,6 @@ class Refusals(DoorTest):
         self.refuse("a.raw", self.frame().tobytes())
         self.define()
 
-    def test_names(self):
-        self.define()
-        (self.base / "f").write_bytes(fits_bytes(self.frame()))
-        for name, because in {"a\nb.fits": errno.EINVAL, "a\x01b": errno.EINVAL,
-                              "\x7f.fits": errno.EINVAL, "x" * 256: errno.ENAMETOOLONG,
-                              "x" * 1000: errno.ENAMETOOLONG}.items():
-            with self.subTest(repr(name)[:40]):
-                fails("cp", self.base / "f", self.door / name, because=because)
-        self.expect()
-        names = ["!x.fits", "a[1:2].fits", "b(c).fits", "http:--d", "e+1", "*", "-", "ü.fits",
-                 "with space.fits", "x" * 255, "mem:", "x.fits.gz", "a'b\"c", "z000001.fits"]
-        for name in names:
-            with self.subTest(name):
-                frame = self.frame()
-                data = fits_bytes(frame)
-                (self.base / "f").write_bytes(data)
-                run("cp", "--", self.base / "f", self.door / name)
-                self.expect(frame)
-                self.assertEqual((self.cube / "frames" / name).read_bytes(), data)
-        self.assertEqual(sorted(os.listdir(self.door)), sorted([*names, "first.fits"]))
-
     def test_an_impossible_frame_fails_in_write(self):
         self.define()
         wide = fits_bytes(np.zeros((3, 3), "float32")).replace(b"BITPIX  =                  -32",
