@@ -33,7 +33,8 @@ constexpr std::size_t most_sentence = 240;
 
 // A second for each MiB.
 std::chrono::seconds time_for(std::uint64_t bytes) {
-  return std::chrono::seconds(static_cast<std::int64_t>(bytes >> 20));
+  constexpr std::uint64_t most_seconds = 1'000'000;
+  return std::chrono::seconds(std::min(bytes >> 20, most_seconds));
 }
 
 Result<std::uint64_t> size_of_file(int fd) {
@@ -192,7 +193,11 @@ Error Unpacker::strange_answer() {
 }
 
 Status Unpacker::send(int from, const UnpackRequest& request) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof from)] = {};
+  // What the process is given must not be good for writing.
+  const std::string path = "/proc/self/fd/" + std::to_string(from);
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return fail_errno(errno, "open the file to unpack for reading");
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof file)] = {};
   iovec body{const_cast<UnpackRequest*>(&request), sizeof request};
   msghdr message{};
   message.msg_iov = &body;
@@ -202,11 +207,12 @@ Status Unpacker::send(int from, const UnpackRequest& request) {
   cmsghdr* const header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof from);
-  std::memcpy(CMSG_DATA(header), &from, sizeof from);
-  if (retry([&] { return ::sendmsg(socket_, &message, MSG_NOSIGNAL); }) < 0)
-    return fail_errno(errno, "sendmsg to the unpacking process");
-  return {};
+  header->cmsg_len = CMSG_LEN(sizeof file);
+  std::memcpy(CMSG_DATA(header), &file, sizeof file);
+  const ssize_t sent = retry([&] { return ::sendmsg(socket_, &message, MSG_NOSIGNAL); });
+  const int error = errno;
+  ::close(file);
+  return sent < 0 ? fail_errno(error, "sendmsg to the unpacking process") : Status();
 }
 
 Result<UnpackMessage> Unpacker::next_message(Clock::time_point deadline) {
@@ -232,10 +238,13 @@ Result<UnpackMessage> Unpacker::next_message(Clock::time_point deadline) {
 Result<std::uint64_t> Unpacker::receive(int to, const UnpackRequest& request) {
   const bool inflates = request.kind == UnpackKind::inflate;
   const std::uint64_t bound = inflates ? std::min(request.keep, request.most) : request.most;
-  const Clock::time_point start = Clock::now() + patience_ + time_for(request.size);
+  const auto step = patience_ + time_for(request.size);
+  const Clock::time_point start = Clock::now();
+  Clock::time_point last = start;  // when it came as far as `reached`
   std::uint64_t reached = 0;
   for (;;) {
-    Result<UnpackMessage> message = next_message(start + time_for(reached));
+    const Result<UnpackMessage> message =
+        next_message(std::min(start + step + time_for(reached), last + step));
     if (!message.ok()) {
       if (message.error().code == std::errc::io_error) return message.error();
       return fail(std::errc::invalid_argument,
@@ -246,11 +255,14 @@ Result<std::uint64_t> Unpacker::receive(int to, const UnpackRequest& request) {
       case UnpackTell::piece: {
         const std::uint64_t most = bytes_.empty() ? request.most : bound;
         if (number > most || bytes_.size() > most - number) return strange_answer();
-        reached = std::max(reached, number + bytes_.size());
         const Status written = write_at(to, number, bytes_);
         if (!written.ok()) {
           stop(milliseconds(0));  // it goes on telling
           return written.error();
+        }
+        if (number + bytes_.size() > reached) {
+          reached = number + bytes_.size();
+          last = Clock::now();
         }
         break;
       }
@@ -305,11 +317,7 @@ void Unpacker::serve() {
 
 Result<std::uint64_t> Unpacker::ask(int from, int to, UnpackRequest request) {
   ACCRETE_TRY(request.size, size_of_file(from));
-  // What the process is given must not be good for writing.
-  const std::string path = "/proc/self/fd/" + std::to_string(from);
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return fail_errno(errno, "open the file to unpack for reading");
-  Request work([&] { return unpack(file, to, request); });
+  Request work([&] { return unpack(from, to, request); });
   std::future<Result<std::uint64_t>> answer = work.get_future();
   {
     MutexLock lock(mutex_);
@@ -317,8 +325,6 @@ Result<std::uint64_t> Unpacker::ask(int from, int to, UnpackRequest request) {
     requests_.push_back(std::move(work));
   }
   wake_.notify_one();
-  answer.wait();
-  ::close(file);
   return answer.get();
 }
 

@@ -24,10 +24,10 @@ namespace accrete {
 //
 // `from` is read and `to` filled, both regular files; `to` is emptied first and may hold anything
 // after an error. Their offsets are neither used nor changed. Errors: EINVAL for a file that cannot
-// be unpacked, kills the process, or lets it come no further: it has `patience`, a second for each
-// MiB of the file and one for each MiB that came out of it so far. EFBIG for one that unpacks to
-// more than `most` bytes; ENOMEM; the errno of a failed read or write; EIO when the process cannot
-// be started or gives no sensible answer.
+// be unpacked, kills the process, or lets it come no further: for each step it has `patience` and a
+// second for each MiB of the file, for all of them that and a second for each MiB that came out.
+// EFBIG for one that unpacks to more than `most` bytes; ENOMEM; the errno of a failed read or
+// write; EIO when the process cannot be started or gives no sensible answer.
 class Unpacker {
  public:
   explicit Unpacker(std::string program,
