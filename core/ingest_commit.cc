@@ -43,10 +43,10 @@ std::string what_was_rounded(const SlabWriter& writer, DType type) {
          std::string(name_of(type)) + " (meta/convert)";
 }
 
-// What a packed file may unpack to: a frame, and headers and other HDUs beside it.
-std::uint64_t most_unpacked(const Limits& limits) {
+// What a packed file may unpack to: a frame and its header; as a whole file, other HDUs beside it.
+std::uint64_t most_unpacked(const Limits& limits, Packing packing) {
   constexpr std::uint64_t beside = std::uint64_t{1} << 40;
-  return limits.max_frame + beside;
+  return limits.max_frame + (packing == Packing::tiles ? max_header : beside);
 }
 
 }  // namespace
@@ -133,7 +133,7 @@ Result<FrameLayout> IngestFile::staged_layout() {
 
 Status IngestFile::unpack(const Format::Look& found) {
   Unpacker& unpacker = cube_->unpacker();
-  const std::uint64_t most = most_unpacked(cube_->limits());
+  const std::uint64_t most = most_unpacked(cube_->limits(), found.packing);
   ACCRETE_TRY(PosixFile target, PosixFile::unnamed_in(cube_->directory()));
   const int from = source().fd();
   std::uint64_t size = 0;

@@ -7,6 +7,7 @@ import itertools
 import os
 import pathlib
 import random
+import resource
 import shutil
 import socket
 import struct
@@ -35,10 +36,14 @@ class Died(Exception):
 class Worker:
     """The process and its socket; core/unpack_protocol.h tells what goes over it."""
 
-    def __init__(self, stderr=None):
+    def __init__(self, stderr=None, limit_data=None):
+        def limit():
+            if limit_data:
+                resource.setrlimit(resource.RLIMIT_DATA, (limit_data, limit_data))
+
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket = ours
-        self.process = subprocess.Popen([PROGRAM], stdin=theirs, stderr=stderr)
+        self.process = subprocess.Popen([PROGRAM], stdin=theirs, stderr=stderr, preexec_fn=limit)
         theirs.close()
         self.ready = self.message()
         assert self.ready[:3] == (READY, 0, 0)
@@ -656,6 +661,30 @@ class Decompress(WithWorker):
                 peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
                 self.assertEqual(worker.close(), 0)
                 self.assertLess(peak, bound)
+
+
+    @unittest.skipIf(SANITIZED, "sanitizers need memory of their own")
+    def test_too_little_memory_is_an_error_of_one_file(self):
+        worker = Worker(limit_data=30 << 20)
+        path = self.fpack(fits.PrimaryHDU(np.zeros((4000, 4000), np.int16)), "-r", "-w")
+        for _ in range(3):
+            error, _, sentence, _ = worker.ask(DECOMPRESS, path, hdu=1)
+            self.assertEqual((error, sentence.split(" to ")[0]), (errno.ENOMEM, "not enough memory"))
+            self.assertEqual(worker.ask(INFLATE, gzip.compress(b"x"))[3], b"x")
+        self.assertEqual(worker.close(), 0)
+
+    @unittest.skipIf(SANITIZED, "their memory is not bounded")
+    def test_a_whole_image_in_one_tile(self):
+        """The bound of memory leaves room for what each codec needs."""
+        for option, bitpix in itertools.product(("-r", "-g1", "-g2", "-h", "-d"), (8, 16, 32, -64)):
+            if option == "-d" and bitpix in (8, -64):
+                continue
+            with self.subTest(option=option, bitpix=bitpix):
+                image = make_image(self.rng, bitpix, (3000, 4000))
+                path = self.fpack(fits.PrimaryHDU(image), option, "-w")
+                error, _, sentence, file = self.worker.ask(DECOMPRESS, path, hdu=1)
+                self.assertEqual(error, 0, sentence)
+                self.assertGreater(len(file), image.nbytes)
 
 
 STRUCTURE = {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", *(f"NAXIS{i}" for i in range(1, 9)), "EXTEND",
