@@ -193,6 +193,7 @@ TEST(Unpacker, DeathIsAnErrorOfOneFile) {
   Unpacker unpacker(program);
   const PosixFile slow = file_of(slow_gzip());
   const PosixFile to = temporary();
+  expect_inflates(unpacker, "the first file");
   for (const int signal_number : {SIGKILL, SIGTERM}) {
     std::thread thread = killer(100ms, signal_number);
     const auto length = unpacker.inflate(slow.fd(), to.fd(), 0, plenty);
