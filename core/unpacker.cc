@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,7 +16,9 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/fits_card.h"
 
@@ -26,18 +29,47 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds farewell = std::chrono::seconds(2);
-// No codec unpacks a byte to more than about this many.
-constexpr std::uint64_t most_expansion = 1024;
-constexpr std::uint64_t most_seconds = 1'000'000;
+constexpr std::size_t most_sentence = 240;
 
-Error strange_answer() {
-  return fail(std::errc::io_error, "the unpacking process gave a strange answer");
+// A second for each MiB.
+std::chrono::seconds time_for(std::uint64_t bytes) {
+  constexpr std::uint64_t most_seconds = 1'000'000;
+  return std::chrono::seconds(std::min(bytes >> 20, most_seconds));
 }
 
 Result<std::uint64_t> size_of_file(int fd) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) return fail_errno(errno, "fstat of a file to unpack");
   return static_cast<std::uint64_t>(status.st_size);
+}
+
+Status truncate(int fd, std::uint64_t size) {
+  if (::ftruncate(fd, static_cast<off_t>(size)) != 0)
+    return fail_errno(errno, "truncate the unpacked file");
+  return {};
+}
+
+Status write_at(int fd, std::uint64_t offset, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail_errno(errno, "write the unpacked file");
+    bytes.remove_prefix(static_cast<std::size_t>(n));
+    offset += static_cast<std::uint64_t>(n);
+  }
+  return {};
+}
+
+// Of the daemon's environment, for the process: where libraries are, and how sanitizers report.
+std::vector<char*> environment() {
+  std::vector<char*> kept;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view text = *variable;
+    const std::string_view name = text.substr(0, text.find('='));
+    if (name == "LD_LIBRARY_PATH" || name.ends_with("SAN_OPTIONS")) kept.push_back(*variable);
+  }
+  kept.push_back(nullptr);
+  return kept;
 }
 
 template <class Call>
@@ -83,8 +115,14 @@ Unpacker::Unpacker(std::string program, milliseconds patience)
     : program_(std::move(program)), patience_(patience) {}
 
 Unpacker::~Unpacker() {
-  MutexLock lock(mutex_);
-  stop(farewell);
+  std::thread thread;
+  {
+    MutexLock lock(mutex_);
+    ending_ = true;
+    std::swap(thread, thread_);
+  }
+  wake_.notify_one();
+  if (thread.joinable()) thread.join();
 }
 
 std::string Unpacker::default_program() {
@@ -103,7 +141,6 @@ Status Unpacker::start() {
   Spawn spawn;
   posix_spawn_file_actions_adddup2(&spawn.actions, pair[1], 0);
   posix_spawn_file_actions_addopen(&spawn.actions, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_addclosefrom_np(&spawn.actions, 3);
   // A group of its own: an interrupt from the terminal is for the daemon, which ends it in time.
   posix_spawnattr_setflags(&spawn.attributes,
                            POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
@@ -114,16 +151,25 @@ Status Unpacker::start() {
   sigfillset(&signals);
   posix_spawnattr_setsigdefault(&spawn.attributes, &signals);
   char* const arguments[] = {const_cast<char*>(program_.c_str()), nullptr};
-  const int error =
-      posix_spawn(&pid_, program_.c_str(), &spawn.actions, &spawn.attributes, arguments, environ);
+  const int error = posix_spawn(&pid_, program_.c_str(), &spawn.actions, &spawn.attributes,
+                                arguments, environment().data());
   ::close(pair[1]);
+  const auto not_started = [&](const std::string& why) {
+    return fail(std::errc::io_error,
+                "the unpacking process " + program_ + " could not be started: " + why);
+  };
   if (error != 0) {
     pid_ = -1;
     ::close(pair[0]);
-    return fail(std::errc::io_error, "the unpacking process " + program_ +
-                                         " could not be started: " + ::strerrordesc_np(error));
+    return not_started(::strerrordesc_np(error));
   }
   socket_ = pair[0];
+  const Result<UnpackMessage> first = next_message(Clock::now() + patience_);
+  if (!first.ok()) return not_started(first.error().sentence);
+  if (first->tell != UnpackTell::ready || bytes_.size() > most_sentence) return strange_answer();
+  if (bytes_ != lacks_ && is_printable(bytes_))
+    ::syslog(LOG_WARNING, "accretefs-unpack runs with less protection: %s", bytes_.c_str());
+  lacks_ = bytes_;
   return {};
 }
 
@@ -141,9 +187,17 @@ std::string Unpacker::stop(milliseconds grace) {
   return "exit status " + std::to_string(WEXITSTATUS(status));
 }
 
-Status Unpacker::send(int from, int to, const UnpackRequest& request) {
-  const int descriptors[] = {from, to};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptors)] = {};
+Error Unpacker::strange_answer() {
+  stop(milliseconds(0));
+  return fail(std::errc::io_error, "the unpacking process gave a strange answer");
+}
+
+Status Unpacker::send(int from, const UnpackRequest& request) {
+  // What the process is given must not be good for writing.
+  const std::string path = "/proc/self/fd/" + std::to_string(from);
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return fail_errno(errno, "open the file to unpack for reading");
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof file)] = {};
   iovec body{const_cast<UnpackRequest*>(&request), sizeof request};
   msghdr message{};
   message.msg_iov = &body;
@@ -153,77 +207,133 @@ Status Unpacker::send(int from, int to, const UnpackRequest& request) {
   cmsghdr* const header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof descriptors);
-  std::memcpy(CMSG_DATA(header), descriptors, sizeof descriptors);
-  const int socket = socket_;
-  if (retry([&] { return ::sendmsg(socket, &message, MSG_NOSIGNAL); }) < 0)
-    return fail_errno(errno, "sendmsg to the unpacking process");
-  return {};
+  header->cmsg_len = CMSG_LEN(sizeof file);
+  std::memcpy(CMSG_DATA(header), &file, sizeof file);
+  const ssize_t sent = retry([&] { return ::sendmsg(socket_, &message, MSG_NOSIGNAL); });
+  const int error = errno;
+  ::close(file);
+  return sent < 0 ? fail_errno(error, "sendmsg to the unpacking process") : Status();
 }
 
-Result<UnpackReply> Unpacker::receive(Clock::time_point deadline) {
+Result<UnpackMessage> Unpacker::next_message(Clock::time_point deadline) {
   if (!wait_readable(socket_, deadline)) {
     stop(milliseconds(0));
-    return fail(std::errc::timed_out, "the file could not be unpacked: it took too long");
+    return fail(std::errc::timed_out, "it took too long");
   }
-  UnpackReply reply;
-  const int socket = socket_;
-  const ssize_t n = retry([&] { return ::recv(socket, &reply, sizeof reply, MSG_TRUNC); });
+  UnpackMessage head;
+  bytes_.resize(max_unpack_piece);
+  iovec parts[] = {{&head, sizeof head}, {bytes_.data(), bytes_.size()}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  const ssize_t n = retry([&] { return ::recvmsg(socket_, &message, 0); });
   if (n <= 0)
-    return fail(
-        std::errc::invalid_argument,
-        "the file could not be unpacked: the unpacking process died (" + stop(farewell) + ")");
-  if (n != sizeof reply || reply.error < 0 || reply.error >= 4096) {
-    stop(milliseconds(0));
-    return strange_answer();
-  }
-  return reply;
+    return fail(std::errc::invalid_argument, "the unpacking process died (" + stop(farewell) + ")");
+  const auto length = static_cast<std::size_t>(n);
+  if (length < sizeof head || (message.msg_flags & MSG_TRUNC) != 0) return strange_answer();
+  bytes_.resize(length - sizeof head);
+  return head;
 }
 
-Result<UnpackReply> Unpacker::ask(int from, int to, const UnpackRequest& request) {
-  ACCRETE_TRY(const std::uint64_t input, size_of_file(from));
-  const std::uint64_t output = std::min(
-      request.most, input > UINT64_MAX / most_expansion ? UINT64_MAX : input * most_expansion);
-  const std::chrono::seconds work(std::min((input >> 20) + (output >> 20), most_seconds));
-  UnpackReply reply;
+Result<std::uint64_t> Unpacker::receive(int to, const UnpackRequest& request) {
+  const bool inflates = request.kind == UnpackKind::inflate;
+  const std::uint64_t bound = inflates ? std::min(request.keep, request.most) : request.most;
+  const auto step = patience_ + time_for(request.size);
+  const Clock::time_point start = Clock::now();
+  Clock::time_point last = start;  // when it came as far as `reached`
+  std::uint64_t reached = 0;
+  for (;;) {
+    const Result<UnpackMessage> message =
+        next_message(std::min(start + step + time_for(reached), last + step));
+    if (!message.ok()) {
+      if (message.error().code == std::errc::io_error) return message.error();
+      return fail(std::errc::invalid_argument,
+                  "the file could not be unpacked: " + message.error().sentence);
+    }
+    const std::uint64_t number = message->number;
+    switch (message->tell) {
+      case UnpackTell::piece: {
+        const std::uint64_t most = bytes_.empty() ? request.most : bound;
+        if (number > most || bytes_.size() > most - number) return strange_answer();
+        const Status written = write_at(to, number, bytes_);
+        if (!written.ok()) {
+          stop(milliseconds(0));  // it goes on telling
+          return written.error();
+        }
+        if (number + bytes_.size() > reached) {
+          reached = number + bytes_.size();
+          last = Clock::now();
+        }
+        break;
+      }
+      case UnpackTell::done:
+        if (number > request.most || !bytes_.empty()) return strange_answer();
+        ACCRETE_CHECK(truncate(to, inflates ? std::min(request.keep, number) : number));
+        return number;
+      case UnpackTell::refused:
+        if (message->error <= 0 || message->error >= 4096 || bytes_.empty() ||
+            bytes_.size() > most_sentence || !is_printable(bytes_))
+          return strange_answer();
+        return fail(static_cast<std::errc>(message->error), bytes_);
+      default:
+        return strange_answer();
+    }
+  }
+}
+
+Result<std::uint64_t> Unpacker::unpack(int from, int to, const UnpackRequest& request) {
+  ACCRETE_CHECK(truncate(to, 0));
+  ACCRETE_CHECK(start());
+  Status sent = send(from, request);
+  if (!sent.ok() && (sent.error().code == std::errc::broken_pipe ||
+                     sent.error().code == std::errc::connection_reset)) {
+    // It died while it had nothing to do, which is no fault of this file.
+    stop(farewell);
+    ACCRETE_CHECK(start());
+    sent = send(from, request);
+  }
+  if (!sent.ok()) {
+    stop(farewell);
+    return fail(std::errc::io_error,
+                "the unpacking process cannot be asked: " + sent.error().sentence);
+  }
+  return receive(to, request);
+}
+
+void Unpacker::serve() {
+  for (;;) {
+    Request request;
+    {
+      MutexLock lock(mutex_);
+      while (requests_.empty() && !ending_) wake_.wait(mutex_);
+      if (requests_.empty()) break;
+      request = std::move(requests_.front());
+      requests_.pop_front();
+    }
+    request();
+  }
+  stop(farewell);
+}
+
+Result<std::uint64_t> Unpacker::ask(int from, int to, UnpackRequest request) {
+  ACCRETE_TRY(request.size, size_of_file(from));
+  Request work([&] { return unpack(from, to, request); });
+  std::future<Result<std::uint64_t>> answer = work.get_future();
   {
     MutexLock lock(mutex_);
-    ACCRETE_CHECK(start());
-    Status sent = send(from, to, request);
-    if (!sent.ok() && (sent.error().code == std::errc::broken_pipe ||
-                       sent.error().code == std::errc::connection_reset)) {
-      // It died while it had nothing to do, which is no fault of this file.
-      stop(farewell);
-      ACCRETE_CHECK(start());
-      sent = send(from, to, request);
-    }
-    if (!sent.ok()) {
-      stop(farewell);
-      return fail(std::errc::io_error,
-                  "the unpacking process cannot be asked: " + sent.error().sentence);
-    }
-    ACCRETE_TRY(reply, receive(Clock::now() + patience_ + work));
+    if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
+    requests_.push_back(std::move(work));
   }
-  if (reply.error == 0) return reply;
-  std::string sentence(reply.sentence, ::strnlen(reply.sentence, sizeof reply.sentence));
-  if (sentence.empty() || !is_printable(sentence)) return strange_answer();
-  return fail(static_cast<std::errc>(reply.error), std::move(sentence));
+  wake_.notify_one();
+  return answer.get();
 }
 
 Result<std::uint64_t> Unpacker::inflate(int from, int to, std::uint64_t keep, std::uint64_t most) {
-  ACCRETE_TRY(const UnpackReply reply,
-              ask(from, to, {.kind = UnpackKind::inflate, .keep = keep, .most = most}));
-  ACCRETE_TRY(const std::uint64_t made, size_of_file(to));
-  if (reply.number > most || made != std::min(keep, reply.number)) return strange_answer();
-  return reply.number;
+  return ask(from, to, {.kind = UnpackKind::inflate, .keep = keep, .most = most});
 }
 
 Result<std::uint64_t> Unpacker::decompress(int from, int to, int hdu, std::uint64_t most) {
-  ACCRETE_TRY(const UnpackReply reply,
-              ask(from, to, {.kind = UnpackKind::decompress, .hdu = hdu, .most = most}));
-  ACCRETE_TRY(const std::uint64_t made, size_of_file(to));
-  if (reply.number > most || made != reply.number) return strange_answer();
-  return reply.number;
+  return ask(from, to, {.kind = UnpackKind::decompress, .hdu = hdu, .most = most});
 }
 
 }  // namespace accrete

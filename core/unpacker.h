@@ -1,12 +1,16 @@
 // Unpacks compressed frames in a process of its own: what a damaged or hostile file does to the
-// libraries that decompress, it does there.
+// libraries that decompress, it does there. What that process can do is told in
+// tools/unpack_sandbox.h; nothing that it answers is believed further than it can be checked.
 #pragma once
 
 #include <sys/types.h>
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
+#include <future>
 #include <string>
+#include <thread>
 
 #include "core/mutex.h"
 #include "core/result.h"
@@ -20,9 +24,10 @@ namespace accrete {
 //
 // `from` is read and `to` filled, both regular files; `to` is emptied first and may hold anything
 // after an error. Their offsets are neither used nor changed. Errors: EINVAL for a file that cannot
-// be unpacked, EFBIG for one that unpacks to more than `most` bytes, ETIMEDOUT for one that takes
-// longer than `patience` and a second for each MiB that it has or may unpack to, ENOMEM, the errno
-// of a failed read or write, EIO when the process cannot be started or gives no sensible answer.
+// be unpacked, kills the process, or lets it come no further: for each step it has `patience` and a
+// second for each MiB of the file, for all of them that and a second for each MiB that came out.
+// EFBIG for one that unpacks to more than `most` bytes; ENOMEM; the errno of a failed read or
+// write; EIO when the process cannot be started or gives no sensible answer.
 class Unpacker {
  public:
   explicit Unpacker(std::string program,
@@ -47,20 +52,40 @@ class Unpacker {
 
  private:
   using Clock = std::chrono::steady_clock;
+  using Request = std::packaged_task<Result<std::uint64_t>()>;
 
-  Result<UnpackReply> ask(int from, int to, const UnpackRequest& request) EXCLUDES(mutex_);
-  Status start() REQUIRES(mutex_);
-  Status send(int from, int to, const UnpackRequest& request) REQUIRES(mutex_);
-  Result<UnpackReply> receive(Clock::time_point deadline) REQUIRES(mutex_);
+  // Has `request` done by the thread.
+  Result<std::uint64_t> ask(int from, int to, UnpackRequest request) EXCLUDES(mutex_);
+
+  // The thread. It alone has to do with the process, which ends when the thread that started it
+  // does (PR_SET_PDEATHSIG goes by threads), so it lasts as long as this object.
+  void serve() EXCLUDES(mutex_);
+  Result<std::uint64_t> unpack(int from, int to, const UnpackRequest& request);
+  Status start();
+  Status send(int from, const UnpackRequest& request);
+  Result<std::uint64_t> receive(int to, const UnpackRequest& request);
+  // The next message, its bytes in `bytes_`. EINVAL: the process has died, EIO: it is no message;
+  // ETIMEDOUT. The process is gone after an error.
+  Result<UnpackMessage> next_message(Clock::time_point deadline);
+  // The process is not to be trusted any more.
+  Error strange_answer();
   // Closes the socket and waits for the process to end, `grace` long and then by killing it.
   // Gives what became of it, as "signal 11".
-  std::string stop(std::chrono::milliseconds grace) REQUIRES(mutex_);
+  std::string stop(std::chrono::milliseconds grace);
 
   const std::string program_;
   const std::chrono::milliseconds patience_;
+
+  pid_t pid_ = -1;
+  int socket_ = -1;
+  std::string bytes_;
+  std::string lacks_;  // what has been logged
+
   Mutex mutex_;
-  pid_t pid_ GUARDED_BY(mutex_) = -1;
-  int socket_ GUARDED_BY(mutex_) = -1;
+  CondVar wake_;
+  std::deque<Request> requests_ GUARDED_BY(mutex_);
+  bool ending_ GUARDED_BY(mutex_) = false;
+  std::thread thread_ GUARDED_BY(mutex_);
 };
 
 }  // namespace accrete

@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   # to build
   build-essential cmake ninja-build pkg-config libfuse3-dev libxxhash-dev libcfitsio-dev
-  zlib1g-dev nlohmann-json3-dev libgtest-dev
+  libseccomp-dev zlib1g-dev nlohmann-json3-dev libgtest-dev
   # to mount
   fuse3
   # programs that the demo and the tests use on views

@@ -7,6 +7,7 @@ import itertools
 import os
 import pathlib
 import random
+import resource
 import shutil
 import socket
 import struct
@@ -23,6 +24,7 @@ PROGRAM = os.environ.get("ACCRETE_UNPACK", "accretefs-unpack")
 SANITIZED = bool(os.environ.get("ACCRETE_SANITIZE"))
 SEED = int(os.environ.get("ACCRETE_SEED", "20260101"))
 INFLATE, DECOMPRESS = 1, 2
+READY, PIECE, DONE, REFUSED = 1, 2, 3, 4
 PLENTY = 1 << 40
 CARD, BLOCK = 80, 2880
 
@@ -34,38 +36,62 @@ class Died(Exception):
 class Worker:
     """The process and its socket; core/unpack_protocol.h tells what goes over it."""
 
-    def __init__(self, stderr=None):
+    def __init__(self, stderr=None, limit_data=None):
+        def limit():
+            if limit_data:
+                resource.setrlimit(resource.RLIMIT_DATA, (limit_data, limit_data))
+
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket = ours
-        self.process = subprocess.Popen([PROGRAM], stdin=theirs, stderr=stderr)
+        self.process = subprocess.Popen([PROGRAM], stdin=theirs, stderr=stderr, preexec_fn=limit)
         theirs.close()
+        self.ready = self.message()
+        assert self.ready[:3] == (READY, 0, 0)
 
     def close(self):
         self.socket.close()
         return self.process.wait(timeout=60)
 
-    def send(self, kind, source, target, hdu=0, keep=PLENTY, most=PLENTY):
-        request = struct.pack("=IiQQ", kind, hdu, keep, most)
-        socket.send_fds(self.socket, [request], [source.fileno(), target.fileno()])
+    def send(self, kind, source, hdu=0, keep=PLENTY, most=PLENTY):
+        size = os.fstat(source.fileno()).st_size
+        request = struct.pack("=IiQQQ", kind, hdu, size, keep, most)
+        file = os.open(f"/proc/self/fd/{source.fileno()}", os.O_RDONLY)
+        socket.send_fds(self.socket, [request], [file])
+        os.close(file)
 
-    def receive(self):
+    def message(self):
+        """What it tells, an error, a number, and bytes."""
         try:
-            message = self.socket.recv(4096)
+            message = self.socket.recv(1 << 17)
         except ConnectionResetError:
             message = b""
         if not message:
             raise Died(self.process.wait(timeout=60))
-        error, reserved, number, sentence = struct.unpack("=iIQ240s", message)
-        assert reserved == 0
-        return error, number, sentence.rstrip(b"\0").decode("ascii")
+        return *struct.unpack_from("=IiQ", message), message[16:]
 
-    def ask(self, kind, content, **parameters):
-        """The error, the number, the sentence, and what was written; content is bytes or a path."""
-        with tempfile.TemporaryFile() as target, as_file(content) as source:
-            self.send(kind, source, target, **parameters)
-            answer = self.receive()
-            target.seek(0)
-            return *answer, target.read()
+    def receive(self):
+        """The error, the number, the sentence, and what the file unpacks to."""
+        content = bytearray()
+        while True:
+            tell, error, number, data = self.message()
+            if tell == PIECE:
+                assert error == 0 and len(data) <= 1 << 16
+                content.extend(bytes(max(0, number + len(data) - len(content)) if data else 0))
+                content[number:number + len(data)] = data
+            elif tell == DONE:
+                assert error == 0 and not data
+                content.extend(bytes(max(0, min(number, self.keep) - len(content))))
+                return 0, number, "", bytes(content)
+            else:
+                assert tell == REFUSED and error != 0 and number == 0
+                return error, 0, data.decode("ascii"), b""
+
+    def ask(self, kind, content, keep=PLENTY, **parameters):
+        """As receive(); content is bytes or a path."""
+        self.keep = keep
+        with as_file(content) as source:
+            self.send(kind, source, keep=keep, **parameters)
+            return self.receive()
 
 
 def as_file(content):
@@ -159,23 +185,25 @@ class Inflate(WithWorker):
         self.refused(INFLATE, packed, "more than", errno.EFBIG, most=0)
         self.assertEqual(self.unpacked(gzip.compress(b""), most=0), (0, b""))
 
-    def test_target_is_emptied_and_offsets_stay(self):
-        with tempfile.TemporaryFile() as target, as_file(gzip.compress(b"short")) as source:
-            target.write(b"what was there before")
-            target.flush()
-            places = source.seek(3), target.seek(5)
-            self.worker.send(INFLATE, source, target)
-            self.assertEqual(self.worker.receive(), (0, 5, ""))
-            self.assertEqual(places, tuple(os.lseek(f.fileno(), 0, os.SEEK_CUR)
-                                           for f in (source, target)))
-            target.seek(0)
-            self.assertEqual(target.read(), b"short")
+    def test_offset_stays(self):
+        with as_file(gzip.compress(b"short")) as source:
+            place = source.seek(3)
+            self.worker.keep = PLENTY
+            self.worker.send(INFLATE, source)
+            self.assertEqual(self.worker.receive(), (0, 5, "", b"short"))
+            self.assertEqual(os.lseek(source.fileno(), 0, os.SEEK_CUR), place)
 
-    def test_errors_of_the_target(self):
-        with as_file(gzip.compress(b"x")) as source, open("/dev/null", "rb") as target:
-            self.worker.send(INFLATE, source, target)
-            self.assertNotEqual(self.worker.receive()[0], 0)
-        self.assertEqual(self.unpacked(gzip.compress(b"x"))[1], b"x")
+    def test_tells_how_far_it_is(self):
+        with as_file(gzip.compress(bytes(10 << 20))) as source:
+            self.worker.send(INFLATE, source, keep=3)
+            told = [self.worker.message()]
+            while told[-1][0] == PIECE:
+                told.append(self.worker.message())
+        self.assertEqual(told.pop(), (DONE, 0, 10 << 20, b""))
+        self.assertIn((PIECE, 0, 0, bytes(3)), told)
+        reached = [number for _, _, number, data in told if not data]
+        self.assertEqual(reached, sorted(reached))
+        self.assertTrue(5 < len(reached) < 15)
 
 
 def make_image(rng, bitpix, shape):
@@ -626,15 +654,37 @@ class Decompress(WithWorker):
             with self.subTest(tile=tile):
                 worker = Worker()
                 path = self.fpack(fits.PrimaryHDU(image), "-r", "-t", ",".join(map(str, tile)))
-                with tempfile.TemporaryFile() as target, open(path, "rb") as source:
-                    worker.send(DECOMPRESS, source, target, hdu=1)
-                    self.assertEqual(worker.receive()[0], 0)
-                    target.seek(0)
-                    np.testing.assert_array_equal(data_of(target.read())[1], image)
+                error, _, sentence, file = worker.ask(DECOMPRESS, path, hdu=1)
+                self.assertEqual(error, 0, sentence)
+                np.testing.assert_array_equal(data_of(file)[1], image)
                 status = pathlib.Path(f"/proc/{worker.process.pid}/status").read_text()
                 peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
                 self.assertEqual(worker.close(), 0)
                 self.assertLess(peak, bound)
+
+
+    @unittest.skipIf(SANITIZED, "sanitizers need memory of their own")
+    def test_too_little_memory_is_an_error_of_one_file(self):
+        worker = Worker(limit_data=30 << 20)
+        path = self.fpack(fits.PrimaryHDU(np.zeros((4000, 4000), np.int16)), "-r", "-w")
+        for _ in range(3):
+            error, _, sentence, _ = worker.ask(DECOMPRESS, path, hdu=1)
+            self.assertEqual((error, sentence.split(" to ")[0]), (errno.ENOMEM, "not enough memory"))
+            self.assertEqual(worker.ask(INFLATE, gzip.compress(b"x"))[3], b"x")
+        self.assertEqual(worker.close(), 0)
+
+    @unittest.skipIf(SANITIZED, "their memory is not bounded")
+    def test_a_whole_image_in_one_tile(self):
+        """The bound of memory leaves room for what each codec needs."""
+        for option, bitpix in itertools.product(("-r", "-g1", "-g2", "-h", "-d"), (8, 16, 32, -64)):
+            if option == "-d" and bitpix in (8, -64):
+                continue
+            with self.subTest(option=option, bitpix=bitpix):
+                image = make_image(self.rng, bitpix, (3000, 4000))
+                path = self.fpack(fits.PrimaryHDU(image), option, "-w")
+                error, _, sentence, file = self.worker.ask(DECOMPRESS, path, hdu=1)
+                self.assertEqual(error, 0, sentence)
+                self.assertGreater(len(file), image.nbytes)
 
 
 STRUCTURE = {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", *(f"NAXIS{i}" for i in range(1, 9)), "EXTEND",
