@@ -203,6 +203,17 @@ Result<TiledImage> read_tiled_image(const ContainerHeader& container) {
   return image;
 }
 
+// cfitsio quotes a number that it cannot read in a message, for which it has too little room.
+Status check_numbers(const ContainerHeader& header) {
+  constexpr std::size_t longest = 28;
+  for (const std::string_view card : header.cards()) {
+    const std::string_view value = value_of(card).value_or("");
+    if (value.size() > longest && !value.starts_with('\'') && is_of_container(card))
+      return bad("the card " + std::string(keyword_of(card)) + " has no valid value");
+  }
+  return {};
+}
+
 // The header of the HDU that should be the image, after those before it.
 Result<ContainerHeader> find_container(std::string_view text, int index) {
   constexpr std::uint64_t most_axes = 99;  // cfitsio reads the extents into an array of so many
@@ -214,12 +225,14 @@ Result<ContainerHeader> find_container(std::string_view text, int index) {
     if (!hdu) return bad("the FITS file is truncated");
     if (hdu->naxis > most_axes)
       return bad("NAXIS = " + std::to_string(hdu->naxis) + " is too many axes");
+    const ContainerHeader header(text.substr(start, hdu->data_offset - start));
+    ACCRETE_CHECK(check_numbers(header));
     if (i == index) {
       if (hdu->extension != "BINTABLE" || hdu->naxis != 2 || !hdu->tile_compressed)
         return bad("HDU " + std::to_string(index) + " is no tile-compressed image");
       if (hdu->data_offset + hdu->data_bytes > text.size())
         return bad("the FITS file is truncated");
-      return ContainerHeader(text.substr(start, hdu->data_offset - start));
+      return header;
     }
     start = hdu->next;
   }

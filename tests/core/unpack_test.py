@@ -565,7 +565,7 @@ class Decompress(WithWorker):
                 ("ZTILE1", "99999999999", "too large"), ("ZTILE2", "5", "image"),
                 ("ZNAXIS2", "21", "image"), ("ZIMAGE", "F", "no tile-compressed"),
                 ("TTYPE1", "'SOMETHING'", "image"), ("ZVAL1", "0", "ZVAL1"),
-                ("ZVAL1", "x", "ZVAL1")):
+                ("ZVAL1", "x", "ZVAL1"), ("ZVAL2", "x" * 40, "ZVAL2")):
             with self.subTest(keyword=keyword, value=value):
                 self.refused(DECOMPRESS, self.edited(path, (keyword, value)), part, hdu=1)
         for changes in ([("ZNAXIS1", "3037000500"), ("ZTILE1", "2147483647")],
