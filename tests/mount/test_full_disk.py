@@ -158,6 +158,28 @@ class Filled(FullDiskTest):
                 run("cp", *paths[:5], cube / "append")
                 self.check(cube, frames[[-1, *range(5)]])
 
+    def test_a_cube_without_space_for_any_removal_is_opened_to_throw_frames_away(self):
+        count = 300
+        frames = random_array(generator(8), (count, 64, 64), "float32")
+        for kind, size in (("tmpfs", 16), ("ext4", 32)):
+            with self.subTest(kind), self.mounted_on(kind, size, frames) as (place, m, cube, paths):
+                for path in paths:
+                    (cube / "append" / path.name).write_bytes(path.read_bytes())
+                fill_to_the_last_block(place)
+                taken = 0
+                while errno_of(os.unlink, cube / "frames" / paths[taken].name) == "OK":
+                    taken += 1
+                print(f"{kind}: {taken} frames taken out")
+                self.assertGreater(taken, 40)
+                self.check(cube, frames[taken:])
+                m.kill()
+                m.start()
+                self.check(cube, frames[taken:])
+                for path in paths[:taken]:
+                    self.assertEqual(errno_of(os.unlink, cube / "removed" / path.name), "OK")
+                self.assertEqual(errno_of(os.unlink, cube / "frames" / paths[taken].name), "OK")
+                self.check(cube, frames[taken + 1:])
+
 
 class Refused(FullDiskTest):
     def test_a_frame_larger_than_the_disk_takes_no_space(self):

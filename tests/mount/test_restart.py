@@ -181,7 +181,14 @@ class Second(unittest.TestCase):
             self.m.process = subprocess.Popen(
                 [mounted.program("ACCRETEFS"), "-f", self.m.store, self.m.mnt],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.m.environment())
-        mounted.wait_until(lambda: mounted.errno_of(os.stat, self.m / "c") == "OK", "it is mounted")
+
+        def shows_the_cube():
+            try:
+                return os.listdir(self.m.mnt) == ["c"]
+            except OSError:
+                return False
+
+        mounted.wait_until(shows_the_cube, "it is mounted")
 
     def test_on_the_same_store(self):
         elsewhere = self.base / "mnt"
