@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -253,6 +254,11 @@ void leave_mount_namespace() {
   if (::unshare(CLONE_NEWNS) != 0 ||
       ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
     give_up("a mount namespace");
+  // Those of tests that run meanwhile would be in use as long as this one is.
+  std::istringstream mounts(read_file("/proc/self/mounts"));
+  std::string source, directory, rest;
+  while (mounts >> source >> directory && std::getline(mounts, rest))
+    if (directory.find("/accrete-") != std::string::npos) ::umount2(directory.c_str(), MNT_DETACH);
 }
 
 void run(const std::vector<std::string>& command) {
