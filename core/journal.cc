@@ -19,8 +19,8 @@ constexpr std::size_t header_bytes = 48;
 constexpr std::size_t record_header_bytes = 24;
 constexpr std::size_t mark_body_bytes = 48;
 constexpr std::size_t alignment = 8;
-constexpr std::uint64_t reserve_step = 128 << 10;
-constexpr std::uint64_t reserve_ahead = 32 << 10;  // what is held is filled up before it is needed
+constexpr std::uint64_t reserve_step = 64 << 10;
+constexpr std::uint64_t reserve_ahead = 16 << 10;  // what is held is filled up before it is needed
 constexpr std::uint64_t block_bytes = 4096;
 constexpr std::uint64_t largest_body = std::uint64_t{1} << 31;
 

@@ -25,6 +25,7 @@ class FullDiskTest(unittest.TestCase):
         """A mount, a cube, and files of these frames, which lie on another disk."""
         with disk(kind, size, **more) as place, temporary_directory() as base:
             (place / "store").mkdir()
+            (place / "filler").touch()  # which a full disk would not let us
             self.prepare(place)
             with Mounted(store=place / "store") as m:
                 yield place, m, m.cube("c"), write_series(base, frames)
@@ -81,8 +82,7 @@ class Filled(FullDiskTest):
                 live.append(number)
 
             def fill():
-                if (place / "filler").exists():
-                    os.unlink(place / "filler")
+                os.truncate(place / "filler", 0)
                 fill_to_the_last_block(place)
                 fails("cp", paths[-1], cube / "append", because=errno.ENOSPC)
                 self.check(cube, frames[live])
@@ -119,7 +119,7 @@ class Filled(FullDiskTest):
             self.check(cube, frames[live])
             self.assertNotIn("damage", (cube / "history").read_text())
             # Everything goes, and its space comes back.
-            os.unlink(place / "filler")
+            os.truncate(place / "filler", 0)
             before = free_bytes(place)
             run("rm", *[cube / "frames" / paths[i].name for i in live])
             run("rm", *[cube / "removed" / paths[i].name for i in live])
@@ -154,7 +154,7 @@ class Filled(FullDiskTest):
                 m.kill()
                 m.start()
                 self.check(cube, frames[-1:])
-                os.unlink(place / "filler")
+                os.truncate(place / "filler", 0)
                 run("cp", *paths[:5], cube / "append")
                 self.check(cube, frames[[-1, *range(5)]])
 
@@ -329,7 +329,7 @@ class Refused(FullDiskTest):
                 if outcomes["poke of pad"] == "ENOSPC" and outcomes["replace 4"] == "ENOSPC":
                     assert_same(np.load(cube / "mask/xyz/z0...npy"), mask)
                 # With space everything goes.
-                os.unlink(place / "filler")
+                os.truncate(place / "filler", 0)
                 outcomes.clear()
                 attempt("poke of pad", lambda: poke(4, 201, 300, 5),
                         np.where(np.arange(expected.size).reshape(expected.shape)
