@@ -19,7 +19,7 @@ constexpr std::uint64_t closing_checkpoint_step = 256 << 10;  // bytes of journa
 std::uint64_t kept_by(const Snapshot& before, const Snapshot& after, const Delta& delta,
                       const FreedSpace& freed) {
   if (after.frames.count() > before.frames.count() || delta.redo) return kept_from_growth;
-  if (!freed.empty()) return 0;
+  if (!freed.empty()) return kept_from_discard;
   const bool moves =
       std::any_of(delta.frames.begin(), delta.frames.end(), [&](const FrameRow& row) {
         const auto old = before.frames.find(row.id);

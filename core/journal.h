@@ -35,7 +35,8 @@ enum class RecordKind : std::uint32_t { delta = 1, mark = 2 };
 // Blocks are held ahead of a journal's end for what makes room on a full disk: frames can be taken
 // out and thrown away when nothing can come in. How many bytes of them a record has to leave.
 inline constexpr std::uint64_t kept_from_growth = 32 << 10;   // for all that follow
-inline constexpr std::uint64_t kept_from_removal = 12 << 10;  // for what sets space free, and marks
+inline constexpr std::uint64_t kept_from_removal = 12 << 10;  // for what sets space free
+inline constexpr std::uint64_t kept_from_discard = 2 << 10;   // for the marks that let it be reused
 
 struct RecordView {
   RecordKind kind;
