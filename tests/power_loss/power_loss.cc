@@ -54,7 +54,7 @@ struct Options {
   std::uint64_t seed = 1;
   std::uint64_t states = 10000;
   std::uint64_t operations = 40;
-  std::uint64_t per_round = 1500;
+  std::uint64_t per_round = 400;
   std::uint64_t sequences = 0;
   std::uint64_t shutdowns = 0;
   std::uint64_t seconds = ~std::uint64_t{0};
@@ -190,7 +190,7 @@ class Program {
     std::optional<Image> base;
     for (std::uint64_t round = 0; goes_on(); ++round) {
       // Now and then from the beginning, else from where the power went.
-      const bool begins_empty = round % 6 == 0 || !base;
+      const bool begins_empty = round % 3 == 0 || !base;
       if (begins_empty) base = fresh_;
       what_ = "round " + std::to_string(round);
       const bool stirs = random_() % 4 != 0, is_noisy = random_() % 2 == 0;
