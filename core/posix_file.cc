@@ -17,6 +17,9 @@ namespace accrete {
 
 namespace {
 
+// Not to wait for the other end of what should be a file and is a FIFO.
+constexpr int always = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+
 // Makes a system call, again while it gives EINTR. `body` gets the most bytes that it may move.
 template <class Body>
 auto call(SystemCall which, const std::string& name, Body body) {
@@ -54,9 +57,8 @@ Error PosixFile::error(const char* call) const {
 }
 
 Result<PosixFile> PosixFile::open(const std::string& path, int flags, unsigned mode) {
-  const int fd = call(SystemCall::open, path, [&](std::size_t) {
-    return ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode);
-  });
+  const int fd = call(SystemCall::open, path,
+                      [&](std::size_t) { return ::open(path.c_str(), flags | always, mode); });
   if (fd < 0) return fail_errno(errno, "open " + path);
   return PosixFile(fd, path);
 }
@@ -64,7 +66,7 @@ Result<PosixFile> PosixFile::open(const std::string& path, int flags, unsigned m
 Result<PosixFile> PosixFile::open_at(const PosixFile& directory, const std::string& name, int flags,
                                      unsigned mode) {
   const int fd = call(SystemCall::open, name, [&](std::size_t) {
-    return ::openat(directory.fd_, name.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode);
+    return ::openat(directory.fd_, name.c_str(), flags | always, mode);
   });
   if (fd < 0) return fail_errno(errno, "open " + name);
   return PosixFile(fd, name);

@@ -24,7 +24,7 @@ class PosixFile {
   PosixFile& operator=(PosixFile&& other) noexcept;
   ~PosixFile();
 
-  // Symbolic links are never followed (O_NOFOLLOW), O_CLOEXEC always.
+  // Symbolic links are never followed (O_NOFOLLOW), O_CLOEXEC always; a FIFO does not block.
   static Result<PosixFile> open(const std::string& path, int flags, unsigned mode = 0);
   static Result<PosixFile> open_at(const PosixFile& directory, const std::string& name, int flags,
                                    unsigned mode = 0);
