@@ -89,19 +89,26 @@ Result<CardChanges> changes_between(std::string_view before, std::string_view af
 }
 
 std::vector<std::string> with_changes(std::vector<std::string> cards, const CardChanges& changes) {
-  std::vector<std::string> come = changes.come;
-  // One that takes another's place stays there.
+  std::vector<std::string> come = changes.come, gone = changes.gone;
+  // One that takes another's place stays there; of several of its keyword, that of one which went.
   for (std::string& card : come) {
     const std::string_view keyword = whole_keyword(card);
     if (is_commentary(keyword)) continue;
-    const auto same = std::find_if(cards.begin(), cards.end(), [&](const std::string& other) {
+    const auto is_of_keyword = [&](const std::string& other) {
       return whole_keyword(other) == keyword;
-    });
+    };
+    auto same = std::find_first_of(
+        cards.begin(), cards.end(), gone.begin(), gone.end(),
+        [&](const std::string& a, const std::string& b) { return a == b && is_of_keyword(a); });
+    if (same != cards.end())
+      gone.erase(std::find(gone.begin(), gone.end(), *same));
+    else
+      same = std::find_if(cards.begin(), cards.end(), is_of_keyword);
     if (same == cards.end()) continue;
     *same = std::move(card);
     card.clear();
   }
-  for (const std::string& card : changes.gone)
+  for (const std::string& card : gone)
     if (const auto same = std::find(cards.begin(), cards.end(), card); same != cards.end())
       cards.erase(same);
   for (std::string& card : come)

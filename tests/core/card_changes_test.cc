@@ -37,6 +37,14 @@ TEST(CardChanges, AreTheCardsThatCameAndWent) {
                                                      card("A       = 1")}));
 }
 
+TEST(CardChanges, OfSeveralCardsOfAKeywordTheOneThatWentIsReplaced) {
+  const std::vector<std::string> old = {card("A       = 3"), card("A       = 1")};
+  const auto changes = changes_between(header(old), header({"A       = 3", "A       = 4"}));
+  ASSERT_TRUE(changes.ok());
+  EXPECT_EQ(with_changes(old, *changes),
+            (std::vector<std::string>{card("A       = 3"), card("A       = 4")}));
+}
+
 TEST(CardChanges, AnotherOrderAndBlankCardsAreNone) {
   const auto changes = changes_between(header({object, "A       = 1", "", "COMMENT c"}),
                                        header({"", "COMMENT c", "A       = 1", object, ""}));

@@ -31,14 +31,26 @@ std::vector<std::string> changeable(std::string_view header) {
   return cards;
 }
 
+std::size_t count(const std::vector<std::string>& cards, std::string_view keyword) {
+  return static_cast<std::size_t>(
+      std::count_if(cards.begin(), cards.end(),
+                    [&](const std::string& card) { return whole_keyword(card) == keyword; }));
+}
+
 bool has_once(const std::vector<std::string>& cards) {
-  for (auto card = cards.begin(); card != cards.end(); ++card)
-    if (!is_commentary(keyword_of(*card)) &&
-        std::any_of(card + 1, cards.end(), [&](const std::string& other) {
-          return whole_keyword(other) == whole_keyword(*card);
-        }))
-      return false;
-  return true;
+  return std::all_of(cards.begin(), cards.end(), [&](const std::string& card) {
+    return is_commentary(keyword_of(card)) || count(cards, whole_keyword(card)) == 1;
+  });
+}
+
+// Whether no card comes beside others of its keyword: it takes the place of one of them.
+bool comes_alone(const std::vector<std::string>& old, const CardChanges& changes) {
+  return std::all_of(changes.come.begin(), changes.come.end(), [&](const std::string& card) {
+    const std::string_view keyword = whole_keyword(card);
+    const std::size_t come = count(changes.come, keyword);
+    return is_commentary(keyword_of(card)) || come <= count(changes.gone, keyword) ||
+           (come == 1 && count(old, keyword) == 0);
+  });
 }
 
 void check_changes(const std::string& before, const std::string& after) {
@@ -55,8 +67,7 @@ void check_changes(const std::string& before, const std::string& after) {
   ACCRETE_HOLDS(back->gone.size() == changes->come.size() &&
                 back->come.size() == changes->gone.size());
 
-  // Where a keyword stands there twice, one card stands for the other.
-  if (!has_once(old) || !has_once(now)) return;
+  if (!comes_alone(old, *changes)) return;
   std::vector<std::string> made = with_changes(old, *changes);
   const std::string written = header_with(before, made);
   std::sort(made.begin(), made.end());
