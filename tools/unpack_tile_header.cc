@@ -203,13 +203,22 @@ Result<TiledImage> read_tiled_image(const ContainerHeader& container) {
   return image;
 }
 
-// cfitsio quotes a number that it cannot read in a message, for which it has too little room.
+// cfitsio quotes a number that it cannot read, also one in a string, in a message for which it has
+// too little room.
 Status check_numbers(const ContainerHeader& header) {
   constexpr std::size_t longest = 28;
+  static constexpr std::string_view keywords[] = {"BLANK",  "PCOUNT", "GCOUNT",  "TFIELDS",
+                                                  "THEAP",  "ZBLANK", "ZPCOUNT", "ZGCOUNT",
+                                                  "ZSCALE", "ZZERO",  "ZDITHER0"};
+  static constexpr std::string_view stems[] = {"TNULL", "TSCAL", "TZERO", "ZVAL"};
   for (const std::string_view card : header.cards()) {
-    const std::string_view value = value_of(card).value_or("");
-    if (value.size() > longest && !value.starts_with('\'') && is_of_container(card))
-      return bad("the card " + std::string(keyword_of(card)) + " has no valid value");
+    const std::string_view keyword = keyword_of(card);
+    const bool is_number =
+        std::find(std::begin(keywords), std::end(keywords), keyword) != std::end(keywords) ||
+        std::any_of(std::begin(stems), std::end(stems),
+                    [&](std::string_view stem) { return is_indexed_keyword(card, stem); });
+    if (is_number && value_of(card).value_or("").size() > longest)
+      return bad("the card " + std::string(keyword) + " has no valid value");
   }
   return {};
 }
@@ -221,7 +230,10 @@ Result<ContainerHeader> find_container(std::string_view text, int index) {
   for (int i = 0;; ++i) {
     if (start > text.size() || starts_fits_hdu(text.substr(start), i == 0) != true)
       return bad("the FITS file has no HDU " + std::to_string(index));
-    ACCRETE_TRY(const std::optional<FitsHdu> hdu, read_fits_header(text.substr(start), start));
+    const auto read = read_fits_header(text.substr(start), start);
+    if (!read.ok() && read.error().code == std::errc::illegal_byte_sequence)
+      return bad(read.error().sentence);
+    ACCRETE_TRY(const std::optional<FitsHdu> hdu, read);
     if (!hdu) return bad("the FITS file is truncated");
     if (hdu->naxis > most_axes)
       return bad("NAXIS = " + std::to_string(hdu->naxis) + " is too many axes");

@@ -565,7 +565,8 @@ class Decompress(WithWorker):
                 ("ZTILE1", "99999999999", "too large"), ("ZTILE2", "5", "image"),
                 ("ZNAXIS2", "21", "image"), ("ZIMAGE", "F", "no tile-compressed"),
                 ("TTYPE1", "'SOMETHING'", "image"), ("ZVAL1", "0", "ZVAL1"),
-                ("ZVAL1", "x", "ZVAL1"), ("ZVAL2", "x" * 40, "ZVAL2")):
+                ("ZVAL1", "x", "ZVAL1"), ("ZVAL2", "x" * 40, "ZVAL2"),
+                ("ZVAL2", "'" + "x" * 40 + "'", "ZVAL2")):
             with self.subTest(keyword=keyword, value=value):
                 self.refused(DECOMPRESS, self.edited(path, (keyword, value)), part, hdu=1)
         for changes in ([("ZNAXIS1", "3037000500"), ("ZTILE1", "2147483647")],
@@ -574,6 +575,11 @@ class Decompress(WithWorker):
         self.refused(DECOMPRESS,
                      self.edited(path, ("ZNAXIS1", "2147483647"), ("ZTILE1", "2147483647")), "",
                      errno.EFBIG, hdu=1, most=1 << 30)
+        blank = self.edited(path).replace(b"COMMENT".ljust(CARD),
+                                          (b"BLANK   = " + b"9" * 40).ljust(CARD), 1)
+        self.refused(DECOMPRESS, blank, "BLANK", hdu=1)
+        unreadable = self.edited(path).replace(b"COMMENT".ljust(CARD), b"\x80".ljust(CARD), 1)
+        self.refused(DECOMPRESS, unreadable, "not text", hdu=1)
         doubled = self.edited(path, ("ZVAL2", "2")).replace(b"ZNAME2  ", b"ZNAXIS1 ", 1)
         self.refused(DECOMPRESS, doubled, "two cards ZNAXIS1", hdu=1)
         self.assertEqual(self.worker.ask(DECOMPRESS, path, hdu=1)[0], 0)
