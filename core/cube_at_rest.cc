@@ -17,7 +17,6 @@
 #include "core/frame_sums.h"
 #include "core/linearize.h"
 #include "core/poke.h"
-#include "core/private_mapping.h"
 #include "core/row_codec.h"
 
 namespace accrete {

@@ -261,13 +261,15 @@ Status CubeOnDisk::change(const std::function<Status(Draft&)>& body, bool durabl
   ACCRETE_CHECK(writable());
   const std::shared_ptr<const Snapshot> before = snapshot();
   const std::uint64_t heap_end = heap_->end();
+  const std::uint64_t sequence = journal_->sequence();
   // Not later: a key that the draft changes is nowhere else until it is published.
   if (keys_.size() >= most_keys) keys_.clear();
   Draft draft(*before);
   Status status = body(draft);
   if (status.ok()) status = publish(std::move(draft), durably);
   if (!status.ok()) {
-    heap_->rewind(heap_end);
+    // What a record refers to may be asked for when the cube is opened again.
+    if (journal_->sequence() == sequence) heap_->rewind(heap_end);
     keys_.clear();
   }
   return status;

@@ -19,7 +19,7 @@ constexpr std::uint64_t closing_checkpoint_step = 256 << 10;  // bytes of journa
 std::uint64_t kept_by(const Snapshot& before, const Snapshot& after, const Delta& delta,
                       const FreedSpace& freed) {
   if (after.frames.count() > before.frames.count() || delta.redo) return kept_from_growth;
-  if (!freed.empty()) return kept_from_discard;
+  if (!freed.cleared.empty() || !freed.given_back.empty()) return kept_from_discard;
   const bool moves =
       std::any_of(delta.frames.begin(), delta.frames.end(), [&](const FrameRow& row) {
         const auto old = before.frames.find(row.id);
@@ -133,7 +133,11 @@ Status CubeOnDisk::publish(Draft draft, bool durably) {
   encode(body, delta);
   ACCRETE_CHECK(journal_->append(RecordKind::delta, body.bytes(),
                                  kept_by(*before, *next, delta, draft.freed)));
-  if (durably) ACCRETE_CHECK(journal_->sync());
+  if (durably) {
+    const Status synced = journal_->sync();
+    if (!synced.ok()) read_only_ = true;  // at once: nobody may build on what leaves it out
+    ACCRETE_CHECK(synced);
+  }
   // A look-up between the two finds a frame by the old name or by the new one, not by neither.
   for (const FrameRow& row : delta.frames) add_name(row);
   for (const FrameRow& row : delta.frames) {
@@ -314,7 +318,8 @@ Result<bool> CubeOnDisk::begin_next_journal() {
                               journal_->sequence(), journal_->chain());
   if (!next.ok()) return false;
   journal_ = std::move(next).value();
-  rotated_ = snapshot();
+  // Not the snapshot itself, which would hold back all space that is set free from now on.
+  rotated_ = std::make_shared<const Snapshot>(*snapshot());
   return true;
 }
 

@@ -227,10 +227,10 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
                   std::size_t size, const PokePlan& plan) const;
   Status sync_before_poke(bool changes_structure) REQUIRES(poke_lock_)
       EXCLUDES(sync_lock_, commit_lock_);
-  Status make_patches(const std::vector<ElementCuboid>& cuboids, std::vector<Box>& made)
-      REQUIRES(poke_lock_);
-  Status fill_patches(const std::vector<Box>& patches, const View& view, Interval range,
-                      const PokePlan& plan) const REQUIRES(poke_lock_);
+  Status make_patches(const Snapshot& pinned, const std::vector<ElementCuboid>& cuboids,
+                      std::vector<Box>& made) REQUIRES(poke_lock_);
+  Status fill_patches(const std::vector<Box>& patches, std::size_t size, const View& view,
+                      Interval range, const PokePlan& plan) const REQUIRES(poke_lock_);
   Status record_poke(const Pinned& pinned, const View& view, Interval range, const PokePlan& plan,
                      const PosixFile* elements, std::vector<Box>& patches) REQUIRES(poke_lock_)
       EXCLUDES(commit_lock_);

@@ -71,6 +71,15 @@ bool shows_the_same(const Snapshot& now, const Snapshot& pinned, const View& vie
   return true;
 }
 
+bool all_have_indexes(const std::vector<Box>& patches, const PerAxis<Axis>& axes) {
+  return std::all_of(patches.begin(), patches.end(), [&](const Box& patch) {
+    if (patch.rank() != axes.size()) return false;
+    for (std::size_t axis = 0; axis < axes.size(); ++axis)
+      if (!axes[axis].position_of(patch.origin[axis])) return false;
+    return true;
+  });
+}
+
 }  // namespace
 
 // What a range is and becomes, and where what changes of it lies.
@@ -170,9 +179,10 @@ Status CubeOnDisk::sync_before_poke(bool changes_structure) {
 }
 
 // Boxes for elements that nothing holds, with pad in them; nobody sees them yet.
-Status CubeOnDisk::make_patches(const std::vector<ElementCuboid>& cuboids, std::vector<Box>& made) {
-  const std::shared_ptr<const Snapshot> now = snapshot();
-  const std::size_t size = size_of(now->definition.coding.type);
+Status CubeOnDisk::make_patches(const Snapshot& pinned, const std::vector<ElementCuboid>& cuboids,
+                                std::vector<Box>& made) {
+  const DType type = pinned.definition.coding.type;
+  const std::size_t size = size_of(type);
   if (cuboids.size() > most_patches)
     return fail(std::errc::no_space_on_device,
                 "too many scattered elements that no frame gave, in one step");
@@ -189,7 +199,7 @@ Status CubeOnDisk::make_patches(const std::vector<ElementCuboid>& cuboids, std::
     made.push_back(box);
     ACCRETE_CHECK(bricks_->hold_blocks(box.file_offset, box.byte_length()));
     std::vector<std::byte> pads(std::min<std::uint64_t>(box.byte_length(), step_bytes));
-    fill(pads.data(), pads.size() / size, now->pad_at_rest(), now->definition.coding.type);
+    fill(pads.data(), pads.size() / size, pinned.pad_at_rest(), type);
     for (std::uint64_t done = 0; done < box.byte_length(); done += pads.size())
       ACCRETE_CHECK(bricks_->write(
           box.file_offset + done,
@@ -199,13 +209,12 @@ Status CubeOnDisk::make_patches(const std::vector<ElementCuboid>& cuboids, std::
 }
 
 // Puts the elements that a plan changes into patches that are new.
-Status CubeOnDisk::fill_patches(const std::vector<Box>& patches, const View& view, Interval range,
-                                const PokePlan& plan) const {
+Status CubeOnDisk::fill_patches(const std::vector<Box>& patches, std::size_t size, const View& view,
+                                Interval range, const PokePlan& plan) const {
   BoxIndex all;
   for (const Box& patch : patches) {
     ACCRETE_TRY(all, all.put(patch));
   }
-  const std::size_t size = size_of(snapshot()->definition.coding.type);
   if (store_elements(view, all, bricks_->writable_mapping().get(), size, range, plan.old.get(),
                      plan.now.get(), nullptr))
     return {};
@@ -248,11 +257,12 @@ void CubeOnDisk::take_back(const std::vector<Box>& patches) {
 Status CubeOnDisk::record_poke(const Pinned& pinned, const View& view, Interval range,
                                const PokePlan& plan, const PosixFile* elements,
                                std::vector<Box>& patches) {
-  if (!plan.changes_structure() && elements == nullptr) return {};
   bool is_recorded = false;
   Status synced;
-  Status status = make_patches(plan.pads, patches);
-  if (status.ok() && plan.old != nullptr) status = fill_patches(patches, view, range, plan);
+  const Definition& pinned_as = pinned->definition;
+  Status status = make_patches(*pinned.snapshot, plan.pads, patches);
+  if (status.ok() && plan.old != nullptr)
+    status = fill_patches(patches, size_of(pinned_as.coding.type), view, range, plan);
   if (status.ok() && !patches.empty()) synced = bricks_->sync();
   if (status.ok() && synced.ok()) {
     MutexLock lock(commit_lock_);
@@ -260,6 +270,9 @@ Status CubeOnDisk::record_poke(const Pinned& pinned, const View& view, Interval 
     const std::uint64_t sequence = journal_->sequence();
     const auto describe = [&](Draft& draft) REQUIRES(commit_lock_) -> Status {
       Definition definition = draft.base().definition;
+      if (!patches.empty() &&
+          (definition.coding != pinned_as.coding || !all_have_indexes(patches, draft.base().axes)))
+        return fail(std::errc::no_such_file_or_directory, "the cube has other indexes by now");
       definition.poked_ns = now_ns();
       draft.define(definition);
       for (const auto& [id, slots] : plan.slots) {
@@ -357,7 +370,12 @@ Result<RecentValues::Ticket> CubeOnDisk::poke(const Pinned& pinned, const View& 
   auto ticket = recent_.remember(view, range, {plan.old, plan.now, size, origin});
   if (plan.changes == 0) return ticket;
   std::vector<Box> patches;
-  ACCRETE_CHECK(record_poke(pinned, view, range, plan, nullptr, patches));
+  if (plan.changes_structure()) {
+    // An error of the disk is told once: to whoever syncs, who must not be beside another.
+    MutexLock syncing(sync_lock_);
+    ACCRETE_CHECK(writable());
+    ACCRETE_CHECK(record_poke(pinned, view, range, plan, nullptr, patches));
+  }
   Status stored = store(pinned, view, range, plan);
   if (stored.ok()) return ticket;
   take_back(patches);
@@ -434,7 +452,7 @@ Result<RecentValues::Ticket> CubeOnDisk::replace(const Pinned& pinned, const Vie
   }
   if (stored.ok()) return ticket;
   take_back(patches);
-  (void)sync_now();  // a mark, or recovery would store them after all
+  (void)sync_now(true);  // a mark, or recovery would store them after all
   return std::move(stored).error();
 }
 

@@ -179,16 +179,17 @@ Status Journal::note_reserved() {
   ACCRETE_TRY(const struct stat status, file_.status());
   const std::uint64_t held = static_cast<std::uint64_t>(status.st_blocks) * 512;
   reserved_ = std::max(end_, held - std::min(held, 2 * block_bytes));
+  possible_ = std::max(end_, held);
   return {};
 }
 
 // Only what is not held yet is asked for: a failure gives back all of its range.
 Status Journal::reserve(std::uint64_t bytes) {
   if (end_ + bytes <= reserved_) return {};
-  const std::uint64_t begin = std::max(end_, reserved_);
+  const std::uint64_t begin = std::max({end_, reserved_, possible_});
   const std::uint64_t end = end_ + bytes + reserve_ahead;
   ACCRETE_CHECK(file_.allocate(begin, end - begin, false));
-  reserved_ = end;
+  reserved_ = possible_ = end;
   return {};
 }
 
@@ -210,7 +211,7 @@ Status Journal::append(RecordKind kind, std::string_view body, std::uint64_t kep
   if (!held.ok() && end_ + out.size() + kept > reserved_) return held;
   if (Status written = file_.write(end_, as_bytes(out.bytes())); !written.ok()) {
     (void)file_.truncate(end_);
-    reserved_ = 0;
+    reserved_ = possible_ = 0;
     return written;
   }
   end_ += out.size();

@@ -115,7 +115,8 @@ class Journal {
   std::uint64_t sequence_;
   std::uint64_t chain_;
   std::uint64_t end_;
-  std::uint64_t reserved_ = 0;  // file offset up to which blocks are allocated
+  std::uint64_t reserved_ = 0;  // file offset up to which blocks are allocated,
+  std::uint64_t possible_ = 0;  // and that up to which they may be
 };
 
 }  // namespace accrete

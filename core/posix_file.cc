@@ -231,10 +231,11 @@ Result<std::vector<std::string>> list_directory(const PosixFile& directory) {
 
 namespace {
 
-Result<std::shared_ptr<std::byte>> map(const PosixFile& file, std::uint64_t length, int access) {
+Result<std::shared_ptr<std::byte>> map(const PosixFile& file, std::uint64_t length, int access,
+                                       int sharing = MAP_SHARED) {
   void* address = MAP_FAILED;
   if (call(SystemCall::map, file.name(), [&](std::size_t) {
-        address = ::mmap(nullptr, length, access, MAP_SHARED | MAP_NORESERVE, file.fd(), 0);
+        address = ::mmap(nullptr, length, access, sharing | MAP_NORESERVE, file.fd(), 0);
         return address == MAP_FAILED ? -1 : 0;
       }) != 0)
     return fail_errno(errno, "map " + file.name());
@@ -252,6 +253,11 @@ Result<std::shared_ptr<const std::byte>> map_shared(const PosixFile& file, std::
 Result<std::shared_ptr<std::byte>> map_shared_writable(const PosixFile& file,
                                                        std::uint64_t length) {
   return map(file, length, PROT_READ | PROT_WRITE);
+}
+
+Result<std::shared_ptr<std::byte>> map_private(const PosixFile& file, std::uint64_t length) {
+  // Only pages that are stored to take memory, so none is set aside for the others.
+  return map(file, length, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 }
 
 }  // namespace accrete

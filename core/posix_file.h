@@ -46,8 +46,8 @@ class PosixFile {
   Status allocate(std::uint64_t offset, std::uint64_t length, bool extend) const;
   // Frees the blocks of a range; it reads as zeros afterwards.
   Status punch(std::uint64_t offset, std::uint64_t length) const;
-  Status sync_data() const;   // fdatasync
-  Status sync_all() const;    // fsync, for directories too
+  Status sync_data() const;  // fdatasync
+  Status sync_all() const;   // fsync, for directories too
   // What the kernel's memory has of it and is not to be written is read from the disk again.
   void forget() const;
   // EBUSY when another open file holds the lock. Released with the last descriptor.
@@ -68,8 +68,11 @@ Status unlink_at(const PosixFile& directory, const std::string& name, bool is_di
 // Names without "." and "..", unsorted.
 Result<std::vector<std::string>> list_directory(const PosixFile& directory);
 
-// A file mapped; a length beyond its end is allowed (touching it there is SIGBUS, core/fault_guard.h).
+// A file mapped; a length beyond its end is allowed (touching it there is SIGBUS,
+// core/fault_guard.h).
 Result<std::shared_ptr<const std::byte>> map_shared(const PosixFile& file, std::uint64_t length);
 Result<std::shared_ptr<std::byte>> map_shared_writable(const PosixFile& file, std::uint64_t length);
+// What is stored through the mapping stays in memory; the file is open for reading.
+Result<std::shared_ptr<std::byte>> map_private(const PosixFile& file, std::uint64_t length);
 
 }  // namespace accrete

@@ -200,8 +200,9 @@ Result<bool> StoreOnDisk::is_cube(const std::string& name) const {
   const auto directory = PosixFile::open_at(directory_, name, O_RDONLY | O_DIRECTORY);
   if (!directory.ok()) {
     const std::errc code = directory.error().code;
+    // Also a directory that is somebody else's, such as lost+found.
     if (code == std::errc::no_such_file_or_directory || code == std::errc::not_a_directory ||
-        code == std::errc::too_many_symbolic_link_levels)
+        code == std::errc::too_many_symbolic_link_levels || code == std::errc::permission_denied)
       return false;
     return directory.error();
   }
