@@ -12,7 +12,7 @@ from frames import SEED
 from mounted import program
 
 KINDS = 6
-SECONDS = float(os.environ.get("ACCRETE_POWER_LOSS_SECONDS", 60 * mounted.SCALE)) / KINDS
+SECONDS = float(os.environ.get("ACCRETE_POWER_LOSS_SECONDS", 60 * max(mounted.SCALE, 0.5))) / KINDS
 
 
 class PowerLoss(unittest.TestCase):

@@ -155,7 +155,10 @@ class Process(Unpacking):
     def test_its_death_between_frames_is_nothing(self):
         for _ in range(3):
             self.takes_the_next()
-            os.kill(self.worker(), signal.SIGKILL)
+            pid = self.worker()
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: all(child != pid or state == "Z"
+                                   for child, state, _ in self.children()), "the process is dead")
 
 
 class Bombs(Unpacking):
@@ -172,7 +175,7 @@ class Bombs(Unpacking):
     def test_take_no_space(self):
         self.takes_the_next()
         before = self.space()
-        size = scaled(400)
+        size = 100
         large = zeros(header(1 << 20, size), size)
         self.refused(large, errno.EFBIG)
         self.assertIn("max_frame", last_error(self.cube))
