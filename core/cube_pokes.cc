@@ -6,8 +6,7 @@
 // 2. Recovery holds the elements of frames that no mark vouches for against the checksums of their
 //    rows. So before the first store into a slot everything is synced, and a record says, durably,
 //    that the slot is poked: whoever verifies checksums leaves it out.
-// 3. What no frame gave becomes data by a patch: a box whose elements, those that are poked as
-// well,
+// 3. What no frame gave becomes data by a patch: a box whose elements, also those that are poked,
 //    are on disk before the record that adds it: it is there with them or not at all. A frame that
 //    was removed hides the patches under it when it comes back, so coming back undoes exactly the
 //    removal.
