@@ -123,17 +123,19 @@ class Cube {
 
   // ---- Changing elements in place ----
   // Elements [range) of the view's stream become what `edit` makes of them, each by itself; on an
-  // error none. Where no frame gave one it becomes data. Returns what remembers the former values
-  // until it is dropped, when all know the newer ones; nothing where all know them already. The
-  // edit's errors; EROFS; ENOSPC; EIO; ENOENT: no frame gave the element, and its index is no more.
-  virtual Result<RecentValues::Ticket> poke(const Pinned& pinned, const View& view, Interval range,
-                                            ElementEdit& edit, PokeOrigin origin) = 0;
+  // error none. Where no frame gave one it becomes data. `former` becomes what remembers the values
+  // that others may have been shown until it is dropped, when all know the present ones; nothing
+  // where all know them already. Also on an error, since some may have been stored and taken back.
+  // The edit's errors; EROFS; ENOSPC; EIO; ENOENT: no frame gave the element, and its index is no
+  // more.
+  virtual Status poke(const Pinned& pinned, const View& view, Interval range, ElementEdit& edit,
+                      PokeOrigin origin, RecentValues::Ticket& former) = 0;
   // Replaces all elements of the view by those of a file (the view's stream in the coding at rest):
   // all or none, also when the daemon ends meanwhile (unless frames that the view shows went, or
-  // others came back, since the snapshot). Readers may see some of them before others. poke()'s
-  // errors.
-  virtual Result<RecentValues::Ticket> replace(const Pinned& pinned, const View& view,
-                                               const PosixFile& elements) = 0;
+  // others came back, since the snapshot). Readers may see some of them before others. `former` and
+  // errors as with poke().
+  virtual Status replace(const Pinned& pinned, const View& view, const PosixFile& elements,
+                         RecentValues::Ticket& former) = 0;
   // Remembers all elements as they are, for a change of structure that is about to be made.
   virtual RecentValues::Ticket remember_values() = 0;
   // When elements were last changed in place; 0: never.

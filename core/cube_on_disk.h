@@ -98,11 +98,11 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   bool has_patches(const Pinned& pinned) const override {
     return pinned->patches.size() > 0 || snapshot()->patches.size() > 0;
   }
-  Result<RecentValues::Ticket> poke(const Pinned& pinned, const View& view, Interval range,
-                                    ElementEdit& edit, PokeOrigin origin) override
+  Status poke(const Pinned& pinned, const View& view, Interval range, ElementEdit& edit,
+              PokeOrigin origin, RecentValues::Ticket& former) override
       EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
-  Result<RecentValues::Ticket> replace(const Pinned& pinned, const View& view,
-                                       const PosixFile& elements) override
+  Status replace(const Pinned& pinned, const View& view, const PosixFile& elements,
+                 RecentValues::Ticket& former) override
       EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
   RecentValues::Ticket remember_values() override;
   std::int64_t poked_ns() const override { return poked_ns_; }
@@ -235,8 +235,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
                      const PosixFile* elements, std::vector<Box>& patches) REQUIRES(poke_lock_)
       EXCLUDES(commit_lock_);
   void take_back(const std::vector<Box>& patches) REQUIRES(poke_lock_) EXCLUDES(commit_lock_);
-  Status store(const Pinned& pinned, const View& view, Interval range, const PokePlan& plan)
-      REQUIRES(poke_lock_);
+  Status store(const Pinned& pinned, const View& view, Interval range, const PokePlan& plan,
+               RecentValues::Ticket& former) REQUIRES(poke_lock_);
   Status for_pieces(const Pinned& pinned, const View& view, const PosixFile& elements,
                     const std::function<Status(Interval, PokePlan&)>& body) const;
   // Patches of which no index is left on an axis go.

@@ -34,6 +34,11 @@ std::shared_ptr<std::byte> bytes_of(std::uint64_t count) {
   return std::shared_ptr<std::byte>(new std::byte[count], std::default_delete<std::byte[]>());
 }
 
+RecentValues::Ticket both(RecentValues::Ticket one, RecentValues::Ticket other) {
+  return std::make_shared<std::pair<RecentValues::Ticket, RecentValues::Ticket>>(std::move(one),
+                                                                                 std::move(other));
+}
+
 // The slot of a box that holds what lies there.
 std::uint64_t slot_at(const Box& box, std::uint64_t file_offset) {
   const std::uint64_t at = file_offset - box.file_offset;
@@ -308,8 +313,10 @@ Status CubeOnDisk::record_poke(const Pinned& pinned, const View& view, Interval 
 
 // ---- Stores ----
 
+// The elements of a plan. Where they cannot all be stored none is: then `former` remembers also
+// what was shown for a moment.
 Status CubeOnDisk::store(const Pinned& pinned, const View& view, Interval range,
-                         const PokePlan& plan) {
+                         const PokePlan& plan, RecentValues::Ticket& former) {
   const std::size_t size = size_of(pinned->definition.coding.type);
   const Pinned newest = pin();
   const std::shared_ptr<std::byte> mapping = bricks_->writable_mapping();
@@ -322,7 +329,10 @@ Status CubeOnDisk::store(const Pinned& pinned, const View& view, Interval range,
     return good;
   };
   const bool good = put(plan.old.get(), plan.now.get());
-  if (!good) put(plan.now.get(), plan.old.get());
+  if (!good) {
+    former = both(former, recent_.remember(view, range, {plan.now, plan.old, size, PokeOrigin{}}));
+    put(plan.now.get(), plan.old.get());
+  }
   // Not before: a sync that begins meanwhile would take it for done.
   poked_ns_ = now_ns();
   poked_ = true;
@@ -345,9 +355,8 @@ void CubeOnDisk::drop_stale(const View& view, Interval range, const ElementEdit&
   }
 }
 
-Result<RecentValues::Ticket> CubeOnDisk::poke(const Pinned& pinned, const View& view,
-                                              Interval range, ElementEdit& edit,
-                                              PokeOrigin origin) {
+Status CubeOnDisk::poke(const Pinned& pinned, const View& view, Interval range, ElementEdit& edit,
+                        PokeOrigin origin, RecentValues::Ticket& former) {
   const Coding coding = pinned->definition.coding;
   const std::size_t size = size_of(coding.type);
   const std::uint64_t bytes = range.length() * size;
@@ -363,11 +372,11 @@ Result<RecentValues::Ticket> CubeOnDisk::poke(const Pinned& pinned, const View& 
   const bool is_told = recent_.empty();
   if (origin.is_page() && !is_told) drop_stale(view, range, edit, origin, size, plan);
   ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
-  if (plan.changes == 0 && is_told) return RecentValues::Ticket();
+  if (plan.changes == 0 && is_told) return {};
   if (plan.changes != 0) ACCRETE_CHECK(sync_before_poke(plan.changes_structure()));
   // Not later: patches show what they have as soon as they are recorded.
-  auto ticket = recent_.remember(view, range, {plan.old, plan.now, size, origin});
-  if (plan.changes == 0) return ticket;
+  former = recent_.remember(view, range, {plan.old, plan.now, size, origin});
+  if (plan.changes == 0) return {};
   std::vector<Box> patches;
   if (plan.changes_structure()) {
     // An error of the disk is told once: to whoever syncs, who must not be beside another.
@@ -375,10 +384,9 @@ Result<RecentValues::Ticket> CubeOnDisk::poke(const Pinned& pinned, const View& 
     ACCRETE_CHECK(writable());
     ACCRETE_CHECK(record_poke(pinned, view, range, plan, nullptr, patches));
   }
-  Status stored = store(pinned, view, range, plan);
-  if (stored.ok()) return ticket;
-  take_back(patches);
-  return std::move(stored).error();
+  const Status stored = store(pinned, view, range, plan, former);
+  if (!stored.ok()) take_back(patches);
+  return stored;
 }
 
 RecentValues::Ticket CubeOnDisk::remember_values() {
@@ -408,37 +416,39 @@ Status CubeOnDisk::for_pieces(const Pinned& pinned, const View& view, const Posi
   return {};
 }
 
-Result<RecentValues::Ticket> CubeOnDisk::replace(const Pinned& pinned, const View& view,
-                                                 const PosixFile& elements) {
+Status CubeOnDisk::replace(const Pinned& pinned, const View& view, const PosixFile& elements,
+                           RecentValues::Ticket& former) {
   const std::size_t size = size_of(pinned->definition.coding.type);
   const std::uint64_t bytes = view.element_count() * size;
+  const Interval whole{0, view.element_count()};
   MutexLock poking(poke_lock_);
   ACCRETE_CHECK(writable());
   // What can be known to fail comes before the record. The former values lie in a file, since they
   // may be more than fits into memory.
-  ACCRETE_TRY(const PosixFile former, PosixFile::unnamed_in(directory_));
-  ACCRETE_CHECK(former.allocate(0, bytes, true));
+  ACCRETE_TRY(const PosixFile kept, PosixFile::unnamed_in(directory_));
+  ACCRETE_CHECK(kept.allocate(0, bytes, true));
   PokePlan all;
   ACCRETE_CHECK(for_pieces(pinned, view, elements, [&](Interval range, PokePlan& plan) -> Status {
-    ACCRETE_CHECK(former.write(range.begin * size, {plan.old.get(), range.length() * size}));
+    ACCRETE_CHECK(kept.write(range.begin * size, {plan.old.get(), range.length() * size}));
     ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
     all.changes += plan.changes;
     for (const auto& [id, slots] : plan.slots) all.slots[id] |= slots;
     all.pads.insert(all.pads.end(), plan.pads.begin(), plan.pads.end());
     return {};
   }));
-  if (all.changes == 0 && recent_.empty()) return RecentValues::Ticket();
-  ACCRETE_TRY(const auto former_values, map_shared(former, bytes));
+  if (all.changes == 0 && recent_.empty()) return {};
+  ACCRETE_TRY(const auto kept_values, map_shared(kept, bytes));
+  ACCRETE_TRY(const auto new_values, map_shared(elements, bytes));
   if (all.changes != 0) ACCRETE_CHECK(sync_before_poke(true));
-  auto ticket = recent_.remember(
-      view, {0, view.element_count()},
-      {former_values, all.changes == 0 ? former_values : nullptr, size, PokeOrigin{}});
-  if (all.changes == 0) return ticket;
+  former = recent_.remember(
+      view, whole, {kept_values, all.changes == 0 ? kept_values : nullptr, size, PokeOrigin{}});
+  if (all.changes == 0) return {};
   const auto store_all = [&](const PosixFile& from) REQUIRES(poke_lock_) {
     return for_pieces(pinned, view, from,
                       [&](Interval range, PokePlan& plan) REQUIRES(poke_lock_) -> Status {
                         ACCRETE_CHECK(plan_changes(pinned, pin(), view, range, plan));
-                        return plan.changes == 0 ? Status() : store(pinned, view, range, plan);
+                        if (plan.changes == 0) return {};
+                        return store(pinned, view, range, plan, former);
                       });
   };
   Status stored;
@@ -447,12 +457,16 @@ Result<RecentValues::Ticket> CubeOnDisk::replace(const Pinned& pinned, const Vie
     MutexLock syncing(sync_lock_);  // no mark may cover the record before all is stored
     ACCRETE_CHECK(record_poke(pinned, view, {}, all, &elements, patches));
     stored = store_all(elements);
-    if (!stored.ok()) (void)store_all(former);  // up to the piece that failed, which is as it was
+    if (!stored.ok()) {
+      former = both(former,
+                    recent_.remember(view, whole, {new_values, kept_values, size, PokeOrigin{}}));
+      (void)store_all(kept);  // up to the piece that failed, which is as it was
+    }
   }
-  if (stored.ok()) return ticket;
+  if (stored.ok()) return {};
   take_back(patches);
   (void)sync_now(true);  // a mark, or recovery would store them after all
-  return std::move(stored).error();
+  return stored;
 }
 
 }  // namespace accrete

@@ -157,8 +157,8 @@ bool Replacement::dirty() const {
   return dirty_;
 }
 
-Result<RecentValues::Ticket> Replacement::commit(Cube& cube, const Pinned& pinned, const View& view,
-                                                 const Format& like) {
+Status Replacement::commit(Cube& cube, const Pinned& pinned, const View& view, const Format& like,
+                           RecentValues::Ticket& former) {
   MutexLock lock(mutex_);
   dirty_ = false;
   if (failure_) return *failure_;
@@ -172,7 +172,7 @@ Result<RecentValues::Ticket> Replacement::commit(Cube& cube, const Pinned& pinne
     ACCRETE_CHECK(take_text(as_text(bytes), view.element_count(), definition.coding, elements));
   else
     ACCRETE_CHECK(take_binary(bytes, source.layout, definition, elements));
-  if (!source.layout.fortran_order) return cube.replace(pinned, view, elements);
+  if (!source.layout.fortran_order) return cube.replace(pinned, view, elements, former);
   // The file has the dimensions in the reverse order.
   PerAxis<Interval> ranges;
   PerAxis<std::size_t> order;
@@ -181,7 +181,7 @@ Result<RecentValues::Ticket> Replacement::commit(Cube& cube, const Pinned& pinne
     order.push_back(view.rank() - 1 - d);
   }
   ACCRETE_TRY(const View reversed, view.cut(ranges, order));
-  return cube.replace(pinned, reversed, elements);
+  return cube.replace(pinned, reversed, elements, former);
 }
 
 }  // namespace accrete

@@ -26,11 +26,11 @@ class Replacement {
 
   // Any file of a known format whose shape and type fit, or the elements alone in this machine's
   // byte order, or, for a view of a text format `like`, as text. Conversion is by meta/convert.
-  // EINVAL: it is none, cut off, packed, of another shape, or has a value that the cube cannot
-  // have; that of a write() that failed; and Cube::replace()'s errors. Whatever comes, it is not
-  // dirty afterwards.
-  Result<RecentValues::Ticket> commit(Cube& cube, const Pinned& pinned, const View& view,
-                                      const Format& like) EXCLUDES(mutex_);
+  // `former` as with Cube::replace(). EINVAL: it is none, cut off, packed, of another shape, or has
+  // a value that the cube cannot have; that of a write() that failed; and Cube::replace()'s errors.
+  // Whatever comes, it is not dirty afterwards.
+  Status commit(Cube& cube, const Pinned& pinned, const View& view, const Format& like,
+                RecentValues::Ticket& former) EXCLUDES(mutex_);
 
  private:
   explicit Replacement(PosixFile file) : file_(std::move(file)) {}

@@ -157,14 +157,13 @@ Result<TextChanges> compare_texts(const Cube& cube, const Content& content, std:
 
 }  // namespace
 
-Result<Written> write_range(Cube& cube, const Shown& shown, std::uint64_t offset,
-                            std::span<const std::byte> bytes, PokeOrigin origin) {
+Status write_range(Cube& cube, const Shown& shown, std::uint64_t offset,
+                   std::span<const std::byte> bytes, PokeOrigin origin, Written& written) {
   const Content& content = shown.content;
   const std::uint64_t total = content.total();
   if (offset > total || bytes.size() > total - offset)
     return fail(std::errc::file_too_large,
                 "the file has " + std::to_string(total) + " bytes and stays so");
-  Written written;
   // A page may have texts that are old; what differs in it is no edit.
   if (!origin.is_page()) {
     ACCRETE_TRY(written.texts, compare_texts(cube, content, offset, bytes));
@@ -172,7 +171,7 @@ Result<Written> write_range(Cube& cube, const Shown& shown, std::uint64_t offset
   const std::uint64_t start = content.elements_offset();
   const std::uint64_t first = std::max(offset, start);
   const std::uint64_t last = std::min(offset + bytes.size(), content.tail_offset());
-  if (first >= last) return written;
+  if (first >= last) return {};
   const std::uint64_t width = content.bytes_per_element;
   const Interval range{(first - start) / width, (last - start + width - 1) / width};
   const Definition& definition = shown.pinned->definition;
@@ -181,23 +180,27 @@ Result<Written> write_range(Cube& cube, const Shown& shown, std::uint64_t offset
   FileEdit edit(content, definition.coding, transfer ? &*transfer : nullptr,
                 bytes.subspan(first - offset, last - first),
                 static_cast<std::size_t>((first - start) % width), range.length());
-  ACCRETE_TRY(RecentValues::Ticket ticket,
-              cube.poke(shown.pinned, *content.view, range, edit, origin));
-  if (ticket != nullptr) written.poked = Poked{std::move(ticket), *content.view, range};
-  return written;
+  RecentValues::Ticket former;
+  Status status = cube.poke(shown.pinned, *content.view, range, edit, origin, former);
+  if (former != nullptr) written.poked.push_back({std::move(former), *content.view, range});
+  return status;
 }
 
-void answer_write(const std::shared_ptr<CubeState>& state, Reply reply, std::size_t bytes,
-                  std::optional<Poked> poked, PokeOrigin origin) {
-  if (!poked) return reply.written(bytes);
+void answer_write(const std::shared_ptr<CubeState>& state, Reply reply, const Status& status,
+                  std::size_t bytes, std::vector<Poked> poked, PokeOrigin origin) {
+  const auto answer = [status, bytes](Reply& to) {
+    if (status.ok())
+      to.written(bytes);
+    else
+      to.error(status.error());
+  };
+  if (poked.empty()) return answer(reply);
+  // Before the answer: an fsync() that follows it is to find them queued.
   Publisher& publisher = state->tree().publisher();
-  if (origin.is_page()) {
-    // In this order: an fsync() that follows the answer is to find it queued.
-    publisher.announce(state, *std::move(poked), nullptr);
-    return reply.written(bytes);
-  }
+  for (Poked& each : poked) publisher.announce(state, std::move(each), nullptr);
+  if (origin.is_page()) return answer(reply);
   const std::shared_ptr<Reply> later = state->tree().later(std::move(reply));
-  publisher.announce(state, *std::move(poked), [later, bytes] { later->written(bytes); });
+  publisher.after_all([later, answer] { answer(*later); });
 }
 
 }  // namespace accrete

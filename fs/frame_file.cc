@@ -107,16 +107,24 @@ void FrameFile::write(Reply reply, std::uint64_t offset, std::span<const std::by
   const std::shared_ptr<const Shown> shown = manner.is_page ? current() : edits_.over(current());
   if (manner.appends) offset = shown->content.total();
   const PokeOrigin origin{manner.is_page ? node_->number() : 0};
-  Result<Written> written = write_range(state().cube(), *shown, offset, bytes, origin);
-  if (!written.ok()) return refuse(written.error());
-  edits_.put(written->texts);
-  answer_write(node_->state_, std::move(reply), bytes.size(), std::move(written->poked), origin);
+  Written written;
+  const Status status = write_range(state().cube(), *shown, offset, bytes, origin, written);
+  if (status.ok())
+    edits_.put(written.texts);
+  else
+    record_refusal(status.error());
+  answer_write(node_->state_, std::move(reply), status, bytes.size(), std::move(written.poked),
+               origin);
 }
 
-void FrameFile::refuse(Reply& reply, const Error& error) {
+void FrameFile::record_refusal(const Error& error) {
   const Result<FrameRow> row = node_->row();
   state().cube().record({"refuse", row.ok() ? state().cube().frame_name(*row) : "", std::nullopt,
                          error.number(), error.sentence});
+}
+
+void FrameFile::refuse(Reply& reply, const Error& error) {
+  record_refusal(error);
   reply.error(error);
 }
 

@@ -41,6 +41,7 @@ class FrameFile : public OpenFile {
  private:
   void close(const std::shared_ptr<DoorFile>& file, const Caller& caller,
              std::shared_ptr<Reply> reply);
+  void record_refusal(const Error& error);
   void refuse(Reply& reply, const Error& error);
   // What pages of the node are filled from and come back to, if not a frame. What is to replace a
   // frame is none of that: pages are all others' who have the node open as well.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 namespace accrete {
@@ -25,23 +26,22 @@ Result<Text> text_of(const Cube& cube, const Shown& shown, std::uint64_t i) {
 Status write_elements(Cube& cube, const Shown& shown, std::uint64_t offset,
                       std::span<const std::byte> bytes, PokeOrigin origin,
                       std::vector<Poked>& poked) {
-  ACCRETE_TRY(Written written, write_range(cube, shown, offset, bytes, origin));
-  if (written.poked) poked.push_back(*std::move(written.poked));
-  return {};
+  Written written;
+  Status status = write_range(cube, shown, offset, bytes, origin, written);
+  std::move(written.poked.begin(), written.poked.end(), std::back_inserter(poked));
+  return status;
 }
 
 }  // namespace
 
-Result<std::vector<Poked>> TextPieces::write(Cube& cube, const Shown& shown, std::uint64_t offset,
-                                             std::span<const std::byte> bytes, PokeOrigin origin) {
+Status TextPieces::write(Cube& cube, const Shown& shown, std::uint64_t offset,
+                         std::span<const std::byte> bytes, PokeOrigin origin,
+                         std::vector<Poked>& poked) {
   const std::uint64_t width = shown.content.bytes_per_element;
   const std::uint64_t total = shown.content.total();
-  std::vector<Poked> poked;
   MutexLock lock(mutex_);
-  if (offset > total || bytes.size() > total - offset) {
-    ACCRETE_CHECK(write_elements(cube, shown, offset, bytes, origin, poked));  // which refuses it
-    return poked;
-  }
+  if (offset > total || bytes.size() > total - offset)
+    return write_elements(cube, shown, offset, bytes, origin, poked);  // which refuses it
   // Whole elements are [first, last).
   const std::uint64_t end = offset + bytes.size();
   const std::uint64_t first = std::min((offset + width - 1) / width * width, end);
@@ -52,8 +52,7 @@ Result<std::vector<Poked>> TextPieces::write(Cube& cube, const Shown& shown, std
     pieces_.erase(pieces_.lower_bound(first / width), pieces_.lower_bound(last / width));
   }
   ACCRETE_CHECK(put(cube, shown, offset, bytes.first(first - offset), origin, poked));
-  ACCRETE_CHECK(put(cube, shown, last, bytes.subspan(last - offset), origin, poked));
-  return poked;
+  return put(cube, shown, last, bytes.subspan(last - offset), origin, poked);
 }
 
 // Bytes of one element, not all of it.
@@ -89,13 +88,12 @@ Status TextPieces::take(Cube& cube, const Shown& shown, std::uint64_t element, c
   return write_elements(cube, shown, element * width, std::span(text).first(width), origin, poked);
 }
 
-Result<std::vector<Poked>> TextPieces::settle(Cube& cube, const Shown& shown) {
-  std::vector<Poked> poked;
+Status TextPieces::settle(Cube& cube, const Shown& shown, std::vector<Poked>& poked) {
   MutexLock lock(mutex_);
   const auto pieces = std::exchange(pieces_, {});
   for (const auto& [element, piece] : pieces)
     ACCRETE_CHECK(take(cube, shown, element, piece, PokeOrigin{}, poked));
-  return poked;
+  return {};
 }
 
 }  // namespace accrete

@@ -17,13 +17,13 @@ namespace accrete {
 // Of one open file. Thread-safe.
 class TextPieces {
  public:
-  // As write_range(), of a text without anything around its elements; what was changed, if
-  // anything.
-  Result<std::vector<Poked>> write(Cube& cube, const Shown& shown, std::uint64_t offset,
-                                   std::span<const std::byte> bytes, PokeOrigin origin)
+  // As write_range(), of a text without anything around its elements. What was changed is added to
+  // `poked`, also before an error.
+  Status write(Cube& cube, const Shown& shown, std::uint64_t offset,
+               std::span<const std::byte> bytes, PokeOrigin origin, std::vector<Poked>& poked)
       EXCLUDES(mutex_);
   // Takes all parts as they are. What is no number is forgotten, with the error.
-  Result<std::vector<Poked>> settle(Cube& cube, const Shown& shown) EXCLUDES(mutex_);
+  Status settle(Cube& cube, const Shown& shown, std::vector<Poked>& poked) EXCLUDES(mutex_);
 
  private:
   struct Piece {

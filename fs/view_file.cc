@@ -70,18 +70,19 @@ class OpenView : public OpenFile {
     const PokeOrigin origin{manner.is_page ? node_->number() : 0};
     if (!node_->format_.is_binary())
       return write_text(std::move(reply), *shown, offset, bytes, origin);
-    Result<Written> written = write_range(state().cube(), *shown, offset, bytes, origin);
-    if (!written.ok()) return refuse(reply, written.error());
-    edits_.put(written->texts);
-    answer_write(node_->state_, std::move(reply), bytes.size(), std::move(written->poked), origin);
+    Written written;
+    const Status status = write_range(state().cube(), *shown, offset, bytes, origin, written);
+    if (status.ok()) edits_.put(written.texts);
+    answer(std::move(reply), status, bytes.size(), std::move(written.poked), origin);
   }
 
   Status settle() override {
     if (!node_->format_.is_binary()) {
-      Result<std::vector<Poked>> poked = pieces_.settle(state().cube(), *current());
-      if (!poked.ok()) return poked.error();
-      announce(*std::move(poked));
-      return {};
+      std::vector<Poked> poked;
+      Status status = pieces_.settle(state().cube(), *current(), poked);
+      for (Poked& each : poked)
+        state().tree().publisher().announce(node_->state_, std::move(each), nullptr);
+      return status;
     }
     return edits_.settle([this](const TextChanges& before, const TextChanges& now) {
       const std::shared_ptr<const Shown> shown = current();
@@ -134,22 +135,23 @@ class OpenView : public OpenFile {
   // Elements of a text may come in parts.
   void write_text(Reply reply, const Shown& shown, std::uint64_t offset,
                   std::span<const std::byte> bytes, PokeOrigin origin) {
-    Result<std::vector<Poked>> poked = pieces_.write(state().cube(), shown, offset, bytes, origin);
-    if (!poked.ok()) return refuse(reply, poked.error());
-    const bool changes = !poked->empty();
-    announce(*std::move(poked));
-    if (origin.is_page() || !changes) return reply.written(bytes.size());
-    const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
-    state().tree().publisher().after_all([later, n = bytes.size()] { later->written(n); });
+    std::vector<Poked> poked;
+    const Status status = pieces_.write(state().cube(), shown, offset, bytes, origin, poked);
+    answer(std::move(reply), status, bytes.size(), std::move(poked), origin);
   }
 
-  void announce(std::vector<Poked> all) {
-    for (Poked& poked : all)
-      state().tree().publisher().announce(node_->state_, std::move(poked), nullptr);
+  void answer(Reply reply, const Status& status, std::size_t bytes, std::vector<Poked> poked,
+              PokeOrigin origin) {
+    if (!status.ok()) record_refusal(status.error());
+    answer_write(node_->state_, std::move(reply), status, bytes, std::move(poked), origin);
+  }
+
+  void record_refusal(const Error& error) {
+    state().cube().record({"refuse", "", std::nullopt, error.number(), error.sentence});
   }
 
   void refuse(Reply& reply, const Error& error) {
-    state().cube().record({"refuse", "", std::nullopt, error.number(), error.sentence});
+    record_refusal(error);
     reply.error(error);
   }
 
@@ -162,22 +164,24 @@ class OpenView : public OpenFile {
       answer_.reset();
     }
     const std::shared_ptr<const Shown> shown = current();
-    Result<RecentValues::Ticket> ticket =
-        replacement.commit(state().cube(), shown->pinned, *shown->content.view, node_->format_);
+    const View& view = *shown->content.view;
+    RecentValues::Ticket former;
+    const Status status =
+        replacement.commit(state().cube(), shown->pinned, view, node_->format_, former);
     const std::array<std::uint64_t, 1> inos{node_->ino()};
-    if (!ticket.ok() && ticket.error().code == std::errc::invalid_argument &&
+    if (!status.ok() && status.error().code == std::errc::invalid_argument &&
         is_held(caller.pid, inos))
       return reply->ok();
     {
       MutexLock lock(mutex_);
-      answer_ = ticket.ok() ? Status() : Status(ticket.error());
+      answer_ = status;
     }
-    if (!ticket.ok()) return refuse(*reply, ticket.error());
-    if (*ticket == nullptr) return reply->ok();
-    const View& view = *shown->content.view;
-    state().tree().publisher().announce(node_->state_,
-                                        Poked{*std::move(ticket), view, {0, view.element_count()}},
-                                        durable_answer(node_->state_, reply));
+    if (!status.ok()) record_refusal(status.error());
+    std::function<void()> then = [reply, status] { reply->status(status); };
+    if (former == nullptr) return then();
+    if (status.ok()) then = durable_answer(node_->state_, reply);
+    state().tree().publisher().announce(
+        node_->state_, Poked{std::move(former), view, {0, view.element_count()}}, std::move(then));
   }
 
   std::shared_ptr<const Shown> current() EXCLUDES(mutex_) {

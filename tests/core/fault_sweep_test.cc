@@ -115,8 +115,8 @@ Operation replace_plane(const std::string& what, std::uint64_t z, unsigned salt)
                 View::make(pinned->axes, {{0, {0, shape[0]}}, {1, {0, shape[1]}}}, {0, 0, z}));
     ACCRETE_TRY(const auto replacement, Replacement::begin(cube));
     ACCRETE_CHECK(replacement->write(0, pattern(view.element_count(), salt)));
-    const auto done = replacement->commit(cube, pinned, view, format(FormatId::raw));
-    return done.ok() ? Status() : Status(done.error());
+    RecentValues::Ticket former;
+    return replacement->commit(cube, pinned, view, format(FormatId::raw), former);
   });
 }
 

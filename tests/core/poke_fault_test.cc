@@ -62,7 +62,7 @@ class PokeFaultTest : public ::testing::Test {
     auto replacement = Replacement::begin(*cube_);
     if (!replacement.ok()) return replacement.error();
     ACCRETE_CHECK((*replacement)->write(0, elements));
-    return (*replacement)->commit(*cube_, cube_->pin(), whole(), format(FormatId::raw));
+    return testing::commit(**replacement, *cube_, cube_->pin(), whole(), FormatId::raw);
   }
 
   TemporaryDirectory directory_;
@@ -126,6 +126,46 @@ TEST_F(PokeFaultTest, ElementsThatCannotBeStoredAreAnErrorAndNoneIsChanged) {
   open(copy.path());
   EXPECT_EQ(read_range(*cube_, cube_->pin(), whole(), {0, 3 * 2048}),
             Bytes(before.begin(), before.begin() + 3 * 4096));
+}
+
+// A program that has the elements mapped may have seen them while they were stored.
+TEST_F(PokeFaultTest, APageFromWhileElementsWereStoredIsStaleWhenTheyAreTakenBack) {
+  const Bytes before = add(DType::u8, {64, 64, 16});
+  ASSERT_TRUE(store_->sync().ok());
+  const Pinned pinned = cube_->pin();
+  const View view = whole();
+  const auto size = fs::file_size(bricks());
+  const Interval page{0, 4096};
+  Bytes shown(view.element_count());
+  for (std::size_t i = 0; i < shown.size(); ++i) shown[i] = ~before[i];
+  for (const bool replaces : {false, true}) {
+    RecentValues::Ticket former;
+    {
+      const SyncHook hook([&](const std::string& file) {
+        if (file.starts_with("journal.")) fs::resize_file(bricks(), 3 * 4096);
+        return 0;
+      });
+      if (replaces) {
+        const auto replacement = Replacement::begin(*cube_);
+        ASSERT_TRUE((*replacement)->write(0, shown).ok());
+        ASSERT_FALSE(
+            (*replacement)->commit(*cube_, pinned, view, format(FormatId::raw), former).ok());
+      } else {
+        testing::Overlay edit(pinned->definition.coding, shown);
+        ASSERT_FALSE(cube_->poke(pinned, view, {0, shown.size()}, edit, PokeOrigin{}, former).ok());
+      }
+    }
+    fs::resize_file(bricks(), size);
+    ASSERT_NE(former, nullptr);
+    Bytes brought(shown.begin(), shown.begin() + 4096);
+    Bytes expected(before.begin(), before.begin() + 4096);
+    brought[7] = expected[7] = before[7] ^ std::byte{1};
+    ASSERT_TRUE(testing::poke(*cube_, pinned, view, page, brought, PokeOrigin{1}).ok());
+    EXPECT_EQ(read_range(*cube_, pinned, view, page), expected) << (replaces ? "replace" : "poke");
+    former.reset();
+    ASSERT_TRUE(testing::poke(*cube_, pinned, view, {7, 8}, {before[7]}).ok());
+    ASSERT_TRUE(store_->sync().ok());
+  }
 }
 
 // Two frames of other extents leave pad.

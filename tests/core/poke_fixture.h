@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/cube.h"
+#include "core/replacement.h"
 #include "tests/core/store_fixture.h"
 
 namespace accrete::testing {
@@ -47,7 +48,16 @@ inline Result<RecentValues::Ticket> poke(Cube& cube, const Pinned& pinned, const
                                          Interval range, const Bytes& elements,
                                          PokeOrigin origin = PokeOrigin{}) {
   Overlay edit(pinned->definition.coding, elements);
-  return cube.poke(pinned, view, range, edit, origin);
+  RecentValues::Ticket former;
+  ACCRETE_CHECK(cube.poke(pinned, view, range, edit, origin, former));
+  return former;
+}
+
+inline Result<RecentValues::Ticket> commit(Replacement& replacement, Cube& cube,
+                                           const Pinned& pinned, const View& view, FormatId like) {
+  RecentValues::Ticket former;
+  ACCRETE_CHECK(replacement.commit(cube, pinned, view, format(like), former));
+  return former;
 }
 
 // Elements of a range as a view of that snapshot shows them, native coding.

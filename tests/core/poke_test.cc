@@ -312,7 +312,9 @@ class Pokes {
     const Bytes before = read_range(*cube_, shot.pinned, view, range);
     if (one_in(10)) {
       testing::Refusal refusal;
-      EXPECT_FALSE(cube_->poke(shot.pinned, view, range, refusal, PokeOrigin{}).ok());
+      RecentValues::Ticket former;
+      EXPECT_FALSE(cube_->poke(shot.pinned, view, range, refusal, PokeOrigin{}, former).ok());
+      EXPECT_EQ(former, nullptr);
       return;
     }
     const Bytes elements = one_in(12) ? before : some_elements(before);
@@ -361,9 +363,8 @@ class Pokes {
     EXPECT_TRUE((*replacement)->write(0, as_bytes(std::string_view(file).substr(0, cut))).ok());
     EXPECT_TRUE((*replacement)->dirty());
     const bool is_text = kind == testing::FileKind::text;
-    const auto poked =
-        (*replacement)
-            ->commit(*cube_, shot.pinned, view, format(is_text ? FormatId::txt : FormatId::raw));
+    const auto poked = testing::commit(**replacement, *cube_, shot.pinned, view,
+                                       is_text ? FormatId::txt : FormatId::raw);
     EXPECT_FALSE((*replacement)->dirty());
     if (is_cut) {
       ASSERT_FALSE(poked.ok());

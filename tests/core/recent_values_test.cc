@@ -1,6 +1,4 @@
 // What is taken of pages that come back from mappings while changes are still being told.
-#include "core/poke.h"
-
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/poke.h"
 #include "core/posix_file.h"
 #include "tests/core/store_fixture.h"
 
@@ -54,9 +53,9 @@ class RecentValuesTest : public ::testing::Test {
 
   Ticket poke(const Values& values, PokeOrigin origin) {
     WholeEdit edit(values);
-    Result<Ticket> ticket = cube_->poke(cube_->pin(), *view_, {0, values.size()}, edit, origin);
-    EXPECT_TRUE(ticket.ok());
-    return *std::move(ticket);
+    Ticket former;
+    EXPECT_TRUE(cube_->poke(cube_->pin(), *view_, {0, values.size()}, edit, origin, former).ok());
+    return former;
   }
   Values shown() const {
     const std::vector<std::byte> bytes = testing::read_all(*cube_, *view_);
@@ -115,10 +114,15 @@ TEST_F(RecentValuesTest, AReplacementThatChangesNothingIsToldAsLongAsAnythingIs)
   const auto file = PosixFile::unnamed_in(*directory);
   ASSERT_TRUE(file.ok());
   ASSERT_TRUE(file->write(0, std::as_bytes(std::span(zeros))).ok());
-  EXPECT_EQ(*cube_->replace(cube_->pin(), *view_, *file), nullptr);
+  const auto replace = [&] {
+    Ticket former;
+    EXPECT_TRUE(cube_->replace(cube_->pin(), *view_, *file, former).ok());
+    return former;
+  };
+  EXPECT_EQ(replace(), nullptr);
   const Ticket told = poke({0, 1, 0, 0}, page_of_b);
-  EXPECT_NE(*cube_->replace(cube_->pin(), *view_, *file), nullptr);
-  EXPECT_NE(*cube_->replace(cube_->pin(), *view_, *file), nullptr);
+  EXPECT_NE(replace(), nullptr);
+  EXPECT_NE(replace(), nullptr);
   EXPECT_EQ(shown(), zeros);
 }
 

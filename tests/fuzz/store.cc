@@ -96,7 +96,8 @@ void fill_store(Store& store, Cube& cube) {
     const Pinned pinned = cube.pin();
     const View view = must(View::whole(pinned->axes));
     Fill edit(2 * (to - from), std::byte{7});
-    must(cube.poke(pinned, view, {from, to}, edit, {}));
+    RecentValues::Ticket former;
+    must(cube.poke(pinned, view, {from, to}, edit, {}, former));
   };
   poke(0, 3);
   const std::uint64_t count = must(View::whole(cube.pin()->axes)).element_count();
@@ -116,7 +117,8 @@ void fill_store(Store& store, Cube& cube) {
   const View view = must(View::make(pinned->axes, plane, {0, 0, 1}));
   const PosixFile elements = must(cube.temporary_file());
   must(elements.write(0, counting(2 * view.element_count(), 101)));
-  must(cube.replace(pinned, view, elements));
+  RecentValues::Ticket former;
+  must(cube.replace(pinned, view, elements, former));
 }
 
 // Without what is another in each run.

@@ -230,7 +230,8 @@ bool Workload::replace() {
   {
     const PosixFile file = must(cube_->temporary_file());
     must(file.write(0, elements));
-    must(cube_->replace(pinned, view, file));
+    RecentValues::Ticket former;
+    must(cube_->replace(pinned, view, file, former));
   }
   told("replace", view);
   return true;

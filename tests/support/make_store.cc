@@ -350,7 +350,8 @@ class Maker {
     for (std::uint8_t& each : chosen) each = below(step) == 0 ? 1 : 0;
     Overwrite edit(testing::random_elements(random_, now->definition.coding.type, range.length()),
                    chosen);
-    (void)must(cube(name)->poke(now, view, range, edit, PokeOrigin{}));
+    RecentValues::Ticket former;
+    must(cube(name)->poke(now, view, range, edit, PokeOrigin{}, former));
   }
   void poke_some(const std::string& name) {
     const auto view = random_view(cube(name)->pin(), 64);
@@ -364,7 +365,8 @@ class Maker {
     const auto elements =
         testing::random_elements(random_, now->definition.coding.type, view.element_count());
     must(file.write(0, elements));
-    (void)must(cube(name)->replace(now, view, file));
+    RecentValues::Ticket former;
+    must(cube(name)->replace(now, view, file, former));
   }
   void replace_some(const std::string& name) {
     if (const auto view = random_view(cube(name)->pin(), 64)) replace_view(name, *view);
