@@ -126,7 +126,7 @@ Result<CheckpointRows> write_tables(const PosixFile& directory, std::uint64_t ge
   ACCRETE_CHECK(rename_at(directory, temporary_name, checkpoint_name(generation), true));
   ACCRETE_CHECK(directory.sync_all());
   ACCRETE_TRY(const std::uint64_t size, file.size());
-  ACCRETE_TRY(const auto mapping, map_shared(file, size));
+  ACCRETE_TRY(const auto mapping, map_resident(file, size));
   const std::uint64_t rows_at = size - 8 - snapshot.frames.count() * frame_row_bytes;
   return CheckpointRows{std::shared_ptr<const std::byte>(mapping, mapping.get() + rows_at), size};
 }
@@ -146,7 +146,7 @@ Result<Checkpoint> load_checkpoint(const PosixFile& directory, std::uint64_t gen
   ACCRETE_TRY(const PosixFile file, PosixFile::open_at(directory, name, O_RDONLY));
   ACCRETE_TRY(const std::uint64_t size, file.size());
   if (size < header_bytes + 8) return damaged(name, "too short");
-  ACCRETE_TRY(const auto mapping, map_shared(file, size));
+  ACCRETE_TRY(const auto mapping, map_resident(file, size));
   const std::span<const std::byte> bytes(mapping.get(), size);
   std::string first(file_magic.size(), '\0');  // by a read, since the disk may have an error
   ACCRETE_CHECK(file.read(0, std::as_writable_bytes(std::span(first))));

@@ -145,11 +145,17 @@ Result<Journal> Journal::create(const PosixFile& directory, std::uint64_t cube,
   ACCRETE_TRY(PosixFile file, PosixFile::open_at(directory, journal_name(generation),
                                                  O_RDWR | O_CREAT | O_TRUNC, 0600));
   const std::string head = header(cube, generation, sequence, chain);
-  ACCRETE_CHECK(file.write(0, as_bytes(head)));
   Journal journal(std::move(file), cube, generation, sequence, chain, head.size());
-  ACCRETE_CHECK(journal.reserve(reserve_step));
-  ACCRETE_CHECK(journal.file_.sync_all());
-  ACCRETE_CHECK(directory.sync_all());
+  const auto fill = [&]() -> Status {
+    ACCRETE_CHECK(journal.file_.write(0, as_bytes(head)));
+    ACCRETE_CHECK(journal.reserve(reserve_step));
+    ACCRETE_CHECK(journal.file_.sync_all());
+    return directory.sync_all();
+  };
+  if (Status filled = fill(); !filled.ok()) {
+    (void)unlink_at(directory, journal_name(generation), false);
+    return std::move(filled).error();
+  }
   return journal;
 }
 

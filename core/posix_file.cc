@@ -250,6 +250,12 @@ Result<std::shared_ptr<const std::byte>> map_shared(const PosixFile& file, std::
   return mapping;
 }
 
+Result<std::shared_ptr<const std::byte>> map_resident(const PosixFile& file, std::uint64_t length) {
+  ACCRETE_TRY(std::shared_ptr<const std::byte> mapping, map_shared(file, length));
+  (void)::mlock(mapping.get(), length);
+  return mapping;
+}
+
 Result<std::shared_ptr<std::byte>> map_shared_writable(const PosixFile& file,
                                                        std::uint64_t length) {
   return map(file, length, PROT_READ | PROT_WRITE);

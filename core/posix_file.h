@@ -71,6 +71,9 @@ Result<std::vector<std::string>> list_directory(const PosixFile& directory);
 // A file mapped; a length beyond its end is allowed (touching it there is SIGBUS,
 // core/fault_guard.h).
 Result<std::shared_ptr<const std::byte>> map_shared(const PosixFile& file, std::uint64_t length);
+// The same, and its pages stay in memory as far as the limits of the process allow (RLIMIT_MEMLOCK):
+// a disk that fails later is no fault then.
+Result<std::shared_ptr<const std::byte>> map_resident(const PosixFile& file, std::uint64_t length);
 Result<std::shared_ptr<std::byte>> map_shared_writable(const PosixFile& file, std::uint64_t length);
 // What is stored through the mapping stays in memory; the file is open for reading.
 Result<std::shared_ptr<std::byte>> map_private(const PosixFile& file, std::uint64_t length);

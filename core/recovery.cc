@@ -7,7 +7,9 @@
 //
 // All this is asked of the disk, not of the kernel's memory: pages that could not be written stay
 // there as if they had been, and once a failed fsync has told, no later one does. So unless the
-// last run ended in order, the kernel is made to forget them before anything is read.
+// last run ended in order, the kernel is made to forget them before anything is read. (It keeps
+// pages that are mapped: by a program that looks into the store itself, for the daemon that had
+// them mapped is dead, or its lock would still be held.)
 
 #include <fcntl.h>
 
@@ -65,7 +67,8 @@ Status CubeOnDisk::recover(bool may_write) {
   const bool clean = PosixFile::open_at(directory_, clean_note, O_RDONLY).ok();
   Status written;
   if (may_write && !clean) written = forget_memory(directory_);
-  ACCRETE_TRY(CubeAtRest found, read_cube(directory_, may_write ? Stores::redo : Stores::none));
+  const bool may_store = may_write && written.ok();
+  ACCRETE_TRY(CubeAtRest found, read_cube(directory_, may_store ? Stores::redo : Stores::none));
   // What is shown without the end may lie where newer frames do by now.
   if (found.unread) return fail(std::errc::io_error, *found.unread);
   if (!found.boxes_fit)

@@ -53,25 +53,45 @@ void remove_with_files(const PosixFile& store, const std::string& name) {
   (void)unlink_at(store, name, true);
 }
 
-// Checks the store's note, or writes it into an empty directory.
+Status lock_against_others(const PosixFile& file, const std::string& path) {
+  Status locked = file.lock_exclusive();
+  if (locked.ok() || locked.error().code != std::errc::device_or_resource_busy) return locked;
+  return fail(std::errc::device_or_resource_busy, path + " is in use by another accretefs");
+}
+
+// Writes a store's note into a directory that is empty.
+Status write_note(const PosixFile& directory, const std::string& path) {
+  ACCRETE_TRY(const PosixFile locked, PosixFile::open_at(directory, ".", O_RDONLY | O_DIRECTORY));
+  ACCRETE_CHECK(lock_against_others(locked, path));
+  ACCRETE_TRY(const std::vector<std::string> names, list_directory(directory));
+  for (const std::string& name : names) {
+    if (name == note_name) return {};  // by another, meanwhile
+    if (name != "lost+found" && name != unfinished_note_name)
+      return fail(std::errc::directory_not_empty,
+                  path + " is no store, and holds other things: give an empty directory");
+  }
+  ACCRETE_TRY(const PosixFile note, PosixFile::open_at(directory, unfinished_note_name,
+                                                       O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  ACCRETE_CHECK(note.write(0, as_bytes(note_text)));
+  ACCRETE_CHECK(note.sync_all());
+  return rename_durably(directory, unfinished_note_name, std::string(note_name));
+}
+
+// Checks the store's note; makes a store of an empty directory.
 Result<PosixFile> open_note(const PosixFile& directory, const std::string& path,
                             const StoreOptions& options) {
-  const bool create = options.create && !options.read_only;
-  auto note =
-      PosixFile::open_at(directory, std::string(note_name), options.read_only ? O_RDONLY : O_RDWR);
+  const auto open = [&] {
+    return PosixFile::open_at(directory, std::string(note_name),
+                              options.read_only ? O_RDONLY : O_RDWR);
+  };
+  auto note = open();
   if (!note.ok()) {
-    if (note.error().code != std::errc::no_such_file_or_directory || !create)
+    if (note.error().code != std::errc::no_such_file_or_directory || !options.create ||
+        options.read_only)
       return std::move(note).error();
-    ACCRETE_TRY(const std::vector<std::string> names, list_directory(directory));
-    for (const std::string& name : names)
-      if (name != "lost+found" && name != unfinished_note_name)
-        return fail(std::errc::directory_not_empty,
-                    path + " is no store, and holds other things: give an empty directory");
-    note = PosixFile::open_at(directory, unfinished_note_name, O_RDWR | O_CREAT | O_TRUNC, 0644);
+    ACCRETE_CHECK(write_note(directory, path));
+    note = open();
     if (!note.ok()) return std::move(note).error();
-    ACCRETE_CHECK(note->write(0, as_bytes(note_text)));
-    ACCRETE_CHECK(note->sync_all());
-    ACCRETE_CHECK(rename_durably(directory, unfinished_note_name, std::string(note_name)));
   }
   std::string text(256, '\0');
   ACCRETE_TRY(const std::size_t n, note->read(0, std::as_writable_bytes(std::span(text))));
@@ -80,10 +100,7 @@ Result<PosixFile> open_note(const PosixFile& directory, const std::string& path,
     return fail(std::errc::invalid_argument, text.starts_with(note_start)
                                                  ? path + " was made by a newer version: " + text
                                                  : path + " is no store: its note is damaged");
-  if (const Status locked = note->lock_exclusive(); !locked.ok()) {
-    if (locked.error().code != std::errc::device_or_resource_busy) return locked.error();
-    return fail(std::errc::device_or_resource_busy, path + " is in use by another accretefs");
-  }
+  ACCRETE_CHECK(lock_against_others(*note, path));
   return note;
 }
 

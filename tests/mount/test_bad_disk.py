@@ -1,4 +1,5 @@
 """A disk that goes bad costs what it does not give back, and nothing else."""
+import ctypes
 import errno
 import json
 import os
@@ -6,6 +7,7 @@ import signal
 import subprocess
 import sys
 import unittest
+from pathlib import Path
 
 import mounted
 import numpy as np
@@ -37,6 +39,25 @@ def sync(file):
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def page_out(pid, file):
+    """Has the kernel take these pages from the process, where it lets it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    process_madvise, pageout = 440, 21
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps:
+        ranges = [line.split()[0] for line in maps if line.rstrip().endswith(str(file))]
+    if not ranges:
+        raise AssertionError(f"{file} is not mapped")
+    pidfd = os.pidfd_open(pid)
+    try:
+        for text in ranges:
+            begin, end = (int(each, 16) for each in text.split("-"))
+            piece = (ctypes.c_size_t * 2)(begin, end - begin)
+            libc.syscall(process_madvise, pidfd, piece, ctypes.c_size_t(1), pageout,
+                         ctypes.c_uint(0))
+    finally:
+        os.close(pidfd)
 
 
 class BadDiskTest(unittest.TestCase):
@@ -74,6 +95,26 @@ class BadDiskTest(unittest.TestCase):
     def assert_has(self, cube, frames):
         self.assertEqual(shape_of(cube), [*reversed(SHAPE), len(frames)])
         assert_same(read_view(cube / "cube.npy", None, None), frames)
+
+    def test_a_checkpoint_that_cannot_be_read_any_more(self):
+        """Rows of frames are read from its mapping at any time."""
+        m = self.mount()
+        self.fill(m, 16)
+        while (sum(os.stat(each).st_size for each in self.file("").glob("journal.*"))) < 300 << 10:
+            for formats in ("npy", "fits") * 50:
+                put(self.cube, "formats", formats)
+        m.remount()
+        self.assert_has(self.cube, self.frames)
+        checkpoint = max(self.file("").glob("checkpoint.*"))
+        self.assertGreater(checkpoint.stat().st_size, PAGE)
+        self.disk.make_bad("read", checkpoint)
+        page_out(m.pid, checkpoint)
+        Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
+        names = [path.name for path in self.paths]
+        self.assertEqual(sorted(os.listdir(self.cube / "frames")), sorted(names))
+        table = (self.cube / "meta/frames").read_text()
+        self.assertTrue(all(name in table for name in names))
+        self.assert_has(self.cube, self.frames)
 
     # ---- Syncs that fail ----
 
