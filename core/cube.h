@@ -142,6 +142,9 @@ class Cube {
   virtual std::int64_t poked_ns() const = 0;
   // For files that come in by other ways than an ingest.
   virtual Result<PosixFile> temporary_file() const = 0;
+  // Takes a step, and takes it anew where the disk was full but space of frames that are gone could
+  // be made free.
+  virtual Status step_making_room(const std::function<Status()>& step) = 0;
 
   // ---- History ----
   virtual void record(const Event& event) = 0;

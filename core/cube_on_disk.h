@@ -105,6 +105,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
                  RecentValues::Ticket& former) override
       EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
   RecentValues::Ticket remember_values() override;
+  Status step_making_room(const std::function<Status()>& step) override
+      EXCLUDES(sync_lock_, commit_lock_);
   std::int64_t poked_ns() const override { return poked_ns_; }
   Result<PosixFile> temporary_file() const override { return PosixFile::unnamed_in(directory_); }
   void record(const Event& event) override { history_->record(event); }
@@ -171,8 +173,6 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   // Space of frames that are gone is made free if it can be: after a disk was full. True: try
   // again.
   bool make_room() EXCLUDES(commit_lock_);
-  // Takes a step, and takes it anew where the disk was full but such space could be made free.
-  Status step_making_room(const std::function<Status()>& step) EXCLUDES(commit_lock_);
   Status writable() const;  // EROFS when fenced, ENOENT when removed
   void ingest_begins() { ++ingests_; }
   void ingest_ends() { --ingests_; }
@@ -235,6 +235,11 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
                      const PosixFile* elements, std::vector<Box>& patches) REQUIRES(poke_lock_)
       EXCLUDES(commit_lock_);
   void take_back(const std::vector<Box>& patches) REQUIRES(poke_lock_) EXCLUDES(commit_lock_);
+  Status try_poke(const Pinned& pinned, const View& view, Interval range, ElementEdit& edit,
+                  PokeOrigin origin, RecentValues::Ticket& former)
+      EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
+  Status try_replace(const Pinned& pinned, const View& view, const PosixFile& elements,
+                     RecentValues::Ticket& former) EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
   Status store(const Pinned& pinned, const View& view, Interval range, const PokePlan& plan,
                RecentValues::Ticket& former) REQUIRES(poke_lock_);
   Status for_pieces(const Pinned& pinned, const View& view, const PosixFile& elements,

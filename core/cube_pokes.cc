@@ -34,9 +34,10 @@ std::shared_ptr<std::byte> bytes_of(std::uint64_t count) {
   return std::shared_ptr<std::byte>(new std::byte[count], std::default_delete<std::byte[]>());
 }
 
-RecentValues::Ticket both(RecentValues::Ticket one, RecentValues::Ticket other) {
-  return std::make_shared<std::pair<RecentValues::Ticket, RecentValues::Ticket>>(std::move(one),
-                                                                                 std::move(other));
+void add(RecentValues::Ticket& to, RecentValues::Ticket more) {
+  using Both = std::pair<RecentValues::Ticket, RecentValues::Ticket>;
+  if (to != nullptr) more = std::make_shared<Both>(std::move(to), std::move(more));
+  to = std::move(more);
 }
 
 // The slot of a box that holds what lies there.
@@ -330,7 +331,7 @@ Status CubeOnDisk::store(const Pinned& pinned, const View& view, Interval range,
   };
   const bool good = put(plan.old.get(), plan.now.get());
   if (!good) {
-    former = both(former, recent_.remember(view, range, {plan.now, plan.old, size, PokeOrigin{}}));
+    add(former, recent_.remember(view, range, {plan.now, plan.old, size, PokeOrigin{}}));
     put(plan.now.get(), plan.old.get());
   }
   // Not before: a sync that begins meanwhile would take it for done.
@@ -357,6 +358,11 @@ void CubeOnDisk::drop_stale(const View& view, Interval range, const ElementEdit&
 
 Status CubeOnDisk::poke(const Pinned& pinned, const View& view, Interval range, ElementEdit& edit,
                         PokeOrigin origin, RecentValues::Ticket& former) {
+  return step_making_room([&] { return try_poke(pinned, view, range, edit, origin, former); });
+}
+
+Status CubeOnDisk::try_poke(const Pinned& pinned, const View& view, Interval range,
+                            ElementEdit& edit, PokeOrigin origin, RecentValues::Ticket& former) {
   const Coding coding = pinned->definition.coding;
   const std::size_t size = size_of(coding.type);
   const std::uint64_t bytes = range.length() * size;
@@ -375,7 +381,7 @@ Status CubeOnDisk::poke(const Pinned& pinned, const View& view, Interval range, 
   if (plan.changes == 0 && is_told) return {};
   if (plan.changes != 0) ACCRETE_CHECK(sync_before_poke(plan.changes_structure()));
   // Not later: patches show what they have as soon as they are recorded.
-  former = recent_.remember(view, range, {plan.old, plan.now, size, origin});
+  add(former, recent_.remember(view, range, {plan.old, plan.now, size, origin}));
   if (plan.changes == 0) return {};
   std::vector<Box> patches;
   if (plan.changes_structure()) {
@@ -418,6 +424,11 @@ Status CubeOnDisk::for_pieces(const Pinned& pinned, const View& view, const Posi
 
 Status CubeOnDisk::replace(const Pinned& pinned, const View& view, const PosixFile& elements,
                            RecentValues::Ticket& former) {
+  return step_making_room([&] { return try_replace(pinned, view, elements, former); });
+}
+
+Status CubeOnDisk::try_replace(const Pinned& pinned, const View& view, const PosixFile& elements,
+                               RecentValues::Ticket& former) {
   const std::size_t size = size_of(pinned->definition.coding.type);
   const std::uint64_t bytes = view.element_count() * size;
   const Interval whole{0, view.element_count()};
@@ -440,8 +451,8 @@ Status CubeOnDisk::replace(const Pinned& pinned, const View& view, const PosixFi
   ACCRETE_TRY(const auto kept_values, map_shared(kept, bytes));
   ACCRETE_TRY(const auto new_values, map_shared(elements, bytes));
   if (all.changes != 0) ACCRETE_CHECK(sync_before_poke(true));
-  former = recent_.remember(
-      view, whole, {kept_values, all.changes == 0 ? kept_values : nullptr, size, PokeOrigin{}});
+  const auto told = all.changes == 0 ? kept_values : nullptr;
+  add(former, recent_.remember(view, whole, {kept_values, told, size, PokeOrigin{}}));
   if (all.changes == 0) return {};
   const auto store_all = [&](const PosixFile& from) REQUIRES(poke_lock_) {
     return for_pieces(pinned, view, from,
@@ -458,8 +469,7 @@ Status CubeOnDisk::replace(const Pinned& pinned, const View& view, const PosixFi
     ACCRETE_CHECK(record_poke(pinned, view, {}, all, &elements, patches));
     stored = store_all(elements);
     if (!stored.ok()) {
-      former = both(former,
-                    recent_.remember(view, whole, {new_values, kept_values, size, PokeOrigin{}}));
+      add(former, recent_.remember(view, whole, {new_values, kept_values, size, PokeOrigin{}}));
       (void)store_all(kept);  // up to the piece that failed, which is as it was
     }
   }

@@ -114,9 +114,9 @@ Status take_binary(std::span<const std::byte> bytes, const FrameLayout& layout,
 
 }  // namespace
 
-Result<std::unique_ptr<Replacement>> Replacement::begin(const Cube& cube) {
+Result<std::unique_ptr<Replacement>> Replacement::begin(Cube& cube) {
   ACCRETE_TRY(PosixFile file, cube.temporary_file());
-  return std::unique_ptr<Replacement>(new Replacement(std::move(file)));
+  return std::unique_ptr<Replacement>(new Replacement(cube, std::move(file)));
 }
 
 Status Replacement::write(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -131,7 +131,8 @@ Status Replacement::append(std::span<const std::byte> bytes) {
 
 Status Replacement::write_locked(std::uint64_t offset, std::span<const std::byte> bytes) {
   dirty_ = true;
-  if (Status written = file_.write(offset, bytes); !written.ok()) {
+  Status written = cube_.step_making_room([&] { return file_.write(offset, bytes); });
+  if (!written.ok()) {
     failure_ = written.error();
     return written;
   }
@@ -157,7 +158,7 @@ bool Replacement::dirty() const {
   return dirty_;
 }
 
-Status Replacement::commit(Cube& cube, const Pinned& pinned, const View& view, const Format& like,
+Status Replacement::commit(const Pinned& pinned, const View& view, const Format& like,
                            RecentValues::Ticket& former) {
   MutexLock lock(mutex_);
   dirty_ = false;
@@ -167,12 +168,13 @@ Status Replacement::commit(Cube& cube, const Pinned& pinned, const View& view, c
   ACCRETE_TRY(const auto mapping, map_shared(file_, size_));
   const std::span<const std::byte> bytes(mapping.get(), size_);
   ACCRETE_TRY(const Source source, find_elements(bytes, view, definition.coding.type, like));
-  ACCRETE_TRY(const PosixFile elements, cube.temporary_file());
-  if (source.is_text)
-    ACCRETE_CHECK(take_text(as_text(bytes), view.element_count(), definition.coding, elements));
-  else
-    ACCRETE_CHECK(take_binary(bytes, source.layout, definition, elements));
-  if (!source.layout.fortran_order) return cube.replace(pinned, view, elements, former);
+  ACCRETE_TRY(const PosixFile elements, cube_.temporary_file());
+  ACCRETE_CHECK(cube_.step_making_room([&] {
+    return source.is_text
+               ? take_text(as_text(bytes), view.element_count(), definition.coding, elements)
+               : take_binary(bytes, source.layout, definition, elements);
+  }));
+  if (!source.layout.fortran_order) return cube_.replace(pinned, view, elements, former);
   // The file has the dimensions in the reverse order.
   PerAxis<Interval> ranges;
   PerAxis<std::size_t> order;
@@ -181,7 +183,7 @@ Status Replacement::commit(Cube& cube, const Pinned& pinned, const View& view, c
     order.push_back(view.rank() - 1 - d);
   }
   ACCRETE_TRY(const View reversed, view.cut(ranges, order));
-  return cube.replace(pinned, reversed, elements, former);
+  return cube_.replace(pinned, reversed, elements, former);
 }
 
 }  // namespace accrete

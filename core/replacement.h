@@ -13,7 +13,8 @@ namespace accrete {
 // Thread-safe but for commit() beside itself.
 class Replacement {
  public:
-  static Result<std::unique_ptr<Replacement>> begin(const Cube& cube);
+  // The cube outlives it.
+  static Result<std::unique_ptr<Replacement>> begin(Cube& cube);
 
   // As in a file: any order, holes are zeros. ENOSPC; after an error there is no more to take until
   // all is written anew, from a truncation to nothing on.
@@ -29,14 +30,15 @@ class Replacement {
   // `former` as with Cube::replace(). EINVAL: it is none, cut off, packed, of another shape, or has
   // a value that the cube cannot have; that of a write() that failed; and Cube::replace()'s errors.
   // Whatever comes, it is not dirty afterwards.
-  Status commit(Cube& cube, const Pinned& pinned, const View& view, const Format& like,
+  Status commit(const Pinned& pinned, const View& view, const Format& like,
                 RecentValues::Ticket& former) EXCLUDES(mutex_);
 
  private:
-  explicit Replacement(PosixFile file) : file_(std::move(file)) {}
+  Replacement(Cube& cube, PosixFile file) : cube_(cube), file_(std::move(file)) {}
 
   Status write_locked(std::uint64_t offset, std::span<const std::byte> bytes) REQUIRES(mutex_);
 
+  Cube& cube_;
   const PosixFile file_;
   mutable Mutex mutex_;
   std::uint64_t size_ GUARDED_BY(mutex_) = 0;

@@ -224,8 +224,10 @@ Result<bool> StoreOnDisk::is_cube(const std::string& name) const {
     return directory.error();
   }
   ACCRETE_TRY(const auto files, list_directory(*directory));
+  // Also one that lost what says how it is built: it is not to be passed over.
   return std::any_of(files.begin(), files.end(), [](const std::string& file) {
-    return file.starts_with("checkpoint.") || file.starts_with("journal.");
+    return file.starts_with("checkpoint.") || file.starts_with("journal.") || file == "bricks" ||
+           file == "heap";
   });
 }
 

@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -319,10 +320,13 @@ Result<std::uint64_t> Unpacker::ask(int from, int to, UnpackRequest request) {
   ACCRETE_TRY(request.size, size_of_file(from));
   Request work([&] { return unpack(from, to, request); });
   std::future<Result<std::uint64_t>> answer = work.get_future();
-  {
+  try {
     MutexLock lock(mutex_);
     if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
     requests_.push_back(std::move(work));
+  } catch (const std::system_error& error) {
+    return fail(std::errc::resource_unavailable_try_again,
+                std::string("no thread for the unpacking process: ") + error.what());
   }
   wake_.notify_one();
   return answer.get();

@@ -26,8 +26,8 @@ namespace accrete {
 // after an error. Their offsets are neither used nor changed. Errors: EINVAL for a file that cannot
 // be unpacked, kills the process, or lets it come no further: for each step it has `patience` and a
 // second for each MiB of the file, for all of them that and a second for each MiB that came out.
-// EFBIG for one that unpacks to more than `most` bytes; ENOMEM; the errno of a failed read or
-// write; EIO when the process cannot be started or gives no sensible answer.
+// EFBIG for one that unpacks to more than `most` bytes; ENOMEM; EAGAIN: there are no more threads;
+// the errno of a failed read or write; EIO when the process cannot be started or gives no sensible answer.
 class Unpacker {
  public:
   explicit Unpacker(std::string program,

@@ -166,8 +166,7 @@ class OpenView : public OpenFile {
     const std::shared_ptr<const Shown> shown = current();
     const View& view = *shown->content.view;
     RecentValues::Ticket former;
-    const Status status =
-        replacement.commit(state().cube(), shown->pinned, view, node_->format_, former);
+    const Status status = replacement.commit(shown->pinned, view, node_->format_, former);
     const std::array<std::uint64_t, 1> inos{node_->ino()};
     if (!status.ok() && status.error().code == std::errc::invalid_argument &&
         is_held(caller.pid, inos))

@@ -116,7 +116,7 @@ Operation replace_plane(const std::string& what, std::uint64_t z, unsigned salt)
     ACCRETE_TRY(const auto replacement, Replacement::begin(cube));
     ACCRETE_CHECK(replacement->write(0, pattern(view.element_count(), salt)));
     RecentValues::Ticket former;
-    return replacement->commit(cube, pinned, view, format(FormatId::raw), former);
+    return replacement->commit(pinned, view, format(FormatId::raw), former);
   });
 }
 

@@ -62,7 +62,7 @@ class PokeFaultTest : public ::testing::Test {
     auto replacement = Replacement::begin(*cube_);
     if (!replacement.ok()) return replacement.error();
     ACCRETE_CHECK((*replacement)->write(0, elements));
-    return testing::commit(**replacement, *cube_, cube_->pin(), whole(), FormatId::raw);
+    return testing::commit(**replacement, cube_->pin(), whole(), FormatId::raw);
   }
 
   TemporaryDirectory directory_;
@@ -148,8 +148,7 @@ TEST_F(PokeFaultTest, APageFromWhileElementsWereStoredIsStaleWhenTheyAreTakenBac
       if (replaces) {
         const auto replacement = Replacement::begin(*cube_);
         ASSERT_TRUE((*replacement)->write(0, shown).ok());
-        ASSERT_FALSE(
-            (*replacement)->commit(*cube_, pinned, view, format(FormatId::raw), former).ok());
+        ASSERT_FALSE((*replacement)->commit(pinned, view, format(FormatId::raw), former).ok());
       } else {
         testing::Overlay edit(pinned->definition.coding, shown);
         ASSERT_FALSE(cube_->poke(pinned, view, {0, shown.size()}, edit, PokeOrigin{}, former).ok());

@@ -53,10 +53,10 @@ inline Result<RecentValues::Ticket> poke(Cube& cube, const Pinned& pinned, const
   return former;
 }
 
-inline Result<RecentValues::Ticket> commit(Replacement& replacement, Cube& cube,
-                                           const Pinned& pinned, const View& view, FormatId like) {
+inline Result<RecentValues::Ticket> commit(Replacement& replacement, const Pinned& pinned,
+                                           const View& view, FormatId like) {
   RecentValues::Ticket former;
-  ACCRETE_CHECK(replacement.commit(cube, pinned, view, format(like), former));
+  ACCRETE_CHECK(replacement.commit(pinned, view, format(like), former));
   return former;
 }
 

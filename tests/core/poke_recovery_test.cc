@@ -107,7 +107,7 @@ class PokeRecoveryTest : public ::testing::Test {
     auto replacement = Replacement::begin(cube());
     ASSERT_TRUE(replacement.ok());
     ASSERT_TRUE((*replacement)->write(0, some(view.element_count())).ok());
-    const auto poked = testing::commit(**replacement, cube(), pinned, view, FormatId::raw);
+    const auto poked = testing::commit(**replacement, pinned, view, FormatId::raw);
     ASSERT_TRUE(poked.ok()) << poked.error().sentence;
   }
   void replace() { replace(cube().pin(), whole()); }

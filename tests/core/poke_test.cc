@@ -363,8 +363,8 @@ class Pokes {
     EXPECT_TRUE((*replacement)->write(0, as_bytes(std::string_view(file).substr(0, cut))).ok());
     EXPECT_TRUE((*replacement)->dirty());
     const bool is_text = kind == testing::FileKind::text;
-    const auto poked = testing::commit(**replacement, *cube_, shot.pinned, view,
-                                       is_text ? FormatId::txt : FormatId::raw);
+    const auto poked =
+        testing::commit(**replacement, shot.pinned, view, is_text ? FormatId::txt : FormatId::raw);
     EXPECT_FALSE((*replacement)->dirty());
     if (is_cut) {
       ASSERT_FALSE(poked.ok());

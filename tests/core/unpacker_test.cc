@@ -324,6 +324,25 @@ TEST(Unpacker, ThreadsWaitForEachOther) {
   EXPECT_EQ(children().size(), 1U);
 }
 
+// A stack of more than all address space is as good as no thread.
+TEST(Unpacker, WithoutAThreadItIsAnErrorAndTriedAgain) {
+  Unpacker unpacker(program);
+  const PosixFile from = file_of(gzip("content"));
+  const PosixFile to = temporary();
+  pthread_attr_t usual, huge;
+  pthread_getattr_default_np(&usual);
+  pthread_attr_init(&huge);
+  pthread_attr_setstacksize(&huge, std::size_t{1} << 48);
+  ASSERT_EQ(pthread_setattr_default_np(&huge), 0);
+  const auto length = unpacker.inflate(from.fd(), to.fd(), plenty, plenty);
+  pthread_setattr_default_np(&usual);
+  pthread_attr_destroy(&usual);
+  pthread_attr_destroy(&huge);
+  ASSERT_FALSE(length.ok());
+  EXPECT_EQ(length.error().code, std::errc::resource_unavailable_try_again);
+  expect_inflates(unpacker, "content");
+}
+
 TEST(Unpacker, LeavesNothingBehind) {
   const std::size_t before = open_descriptors();
   for (int i = 0; i < 3; ++i) {

@@ -245,6 +245,22 @@ class Refused(FullDiskTest):
             self.check(cube, np.concatenate([frames[3:taken], flat[None]]))
             run("cmp", base / "flat.fits.gz", cube / "frames/flat.fits.gz")
 
+    def test_replacing_a_view_makes_room(self):
+        frames = random_array(generator(5), (40, 250, 512), "float32")
+        other = random_array(generator(6), (250, 512), "float32")
+        with self.mounted_on("tmpfs", 16, frames) as (place, _, cube, paths), temporary_directory() as base:
+            taken = self.fill_up(cube, paths)
+            np.save(base / "other.npy", other)
+            fill_to_the_last_block(place)
+            plane = cube / "slices/xy/z000000.npy"
+            fails("cp", base / "other.npy", plane, because=errno.ENOSPC)
+            self.check(cube, frames[:taken])
+            for path in paths[taken - 8:taken]:
+                os.unlink(cube / "frames" / path.name)
+                os.unlink(cube / "removed" / path.name)
+            run("cp", base / "other.npy", plane)
+            self.check(cube, np.concatenate([other[None], frames[1:taken - 8]]))
+
     def test_changes_in_place(self):
         """Each succeeds, or fails with ENOSPC and has changed nothing."""
         for kind, size in (("tmpfs", 16), ("ext4", 32)):
