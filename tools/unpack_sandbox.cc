@@ -122,9 +122,13 @@ class Filter {
   int error_ = 0;
 };
 
+scmp_arg_cmp argument_is(unsigned number, std::uint64_t value) {
+  return {number, SCMP_CMP_EQ, value, 0};
+}
+
 void allow_unpacking(Filter& filter) {
-  const auto on_channel = SCMP_A0_32(SCMP_CMP_EQ, channel);
-  const auto not_executable = SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
+  const auto on_channel = argument_is(0, channel);
+  const scmp_arg_cmp not_executable{2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0};
   filter.allow(SCMP_SYS(recvmsg), on_channel);
   filter.allow(SCMP_SYS(sendmsg), on_channel);
   filter.allow(SCMP_SYS(pread64));
@@ -137,20 +141,19 @@ void allow_unpacking(Filter& filter) {
   filter.allow(SCMP_SYS(mremap));
   filter.allow(SCMP_SYS(munmap));
   filter.allow(SCMP_SYS(madvise));
-  filter.allow(SCMP_SYS(prlimit64), SCMP_A0_32(SCMP_CMP_EQ, 0),
-               SCMP_A1_32(SCMP_CMP_EQ, RLIMIT_DATA));
+  filter.allow(SCMP_SYS(prlimit64), argument_is(0, 0), argument_is(1, RLIMIT_DATA));
   // malloc() counts processors when memory runs out.
   filter.allow(SCMP_SYS(sched_getaffinity));
 
   filter.allow(SCMP_SYS(futex));
   filter.allow(SCMP_SYS(restart_syscall));
   // abort(), so that a death by it is told from one by the filter.
-  filter.allow(SCMP_SYS(writev), SCMP_A0_32(SCMP_CMP_EQ, STDERR_FILENO));
+  filter.allow(SCMP_SYS(writev), argument_is(0, STDERR_FILENO));
   filter.allow(SCMP_SYS(rt_sigprocmask));
   filter.allow(SCMP_SYS(getpid));
   filter.allow(SCMP_SYS(gettid));
-  filter.allow(SCMP_SYS(tgkill), SCMP_A0_32(SCMP_CMP_EQ, static_cast<unsigned>(::getpid())),
-               SCMP_A2_32(SCMP_CMP_EQ, SIGABRT));
+  filter.allow(SCMP_SYS(tgkill), argument_is(0, static_cast<unsigned>(::getpid())),
+               argument_is(2, SIGABRT));
 }
 
 // What sanitizers need to report, symbolise, look for leaks and run their own thread.
