@@ -66,6 +66,21 @@ const Format& format(FormatId id) {
   return txt_format();
 }
 
+FileFace make_canonical(FrameLayout& layout, DType type, std::vector<std::string> cards) {
+  const Format& file_format = format(layout.format);
+  if (layout.fortran_order) std::reverse(layout.shape.begin(), layout.shape.end());
+  FileFace face = file_format.face({type, layout.shape, std::move(cards), {}});
+  layout.coding = file_format.coding(type);
+  layout.scaling.reset();
+  layout.fortran_order = false;
+  layout.data_offset = face.header.size();
+  layout.data_bytes = face.data_bytes();
+  layout.least_bytes = layout.data_offset + layout.data_bytes;
+  layout.full_bytes = face.total();
+  layout.header_offset = layout.primary_bytes = 0;
+  return face;
+}
+
 const Format* format_by_extension(std::string_view extension) {
   for (const Format* candidate : all_formats())
     if (candidate->extension() == extension) return candidate;

@@ -145,6 +145,10 @@ inline constexpr std::size_t max_header = std::size_t{16} << 20;
 // FITS, NPY, raw and txt, in the order in which content is tried (raw and txt never match).
 std::span<const Format* const> all_formats();
 const Format& format(FormatId id);
+
+// The file that a view of a frame's elements would be, all of them values of this type, in the
+// format of its layout and with these cards; `layout` becomes that of the file.
+FileFace make_canonical(FrameLayout& layout, DType type, std::vector<std::string> cards);
 const Format* format_by_extension(std::string_view extension);
 
 // Asks every format in turn; not_mine when all say so, which leaves that the file may be raw.

@@ -297,30 +297,16 @@ Status IngestFile::store_canonical(FrameRow& row) {
   HeapFile& heap = cube_->heap();
   FrameLayout& layout = row.layout;
   const Format& file_format = format(layout.format);
-  const DType type = reserved_->definition.coding.type;
   ACCRETE_TRY(const Headers texts, headers(layout));
-  ViewFacts facts;
-  facts.type = type;
-  facts.shape = layout.shape;
-  if (layout.fortran_order) std::reverse(facts.shape.begin(), facts.shape.end());
-  facts.cards = file_format.cards(texts.image);
+  std::vector<std::string> cards = file_format.cards(texts.image);
   // What is said of all HDUs is still to be found.
   for (std::string& card : file_format.cards(texts.primary)) {
     const std::string_view keyword = keyword_of(card);
     const bool has_it = keyword != "HIERARCH" &&  // whose keyword goes on
                         file_format.find_card({texts.image, ""}, keyword);
-    if (!is_commentary(keyword) && !has_it) facts.cards.push_back(std::move(card));
+    if (!is_commentary(keyword) && !has_it) cards.push_back(std::move(card));
   }
-  const FileFace face = file_format.face(facts);
-  layout.coding = file_format.coding(type);
-  layout.scaling.reset();
-  layout.shape = facts.shape;
-  layout.fortran_order = false;
-  layout.data_offset = face.header.size();
-  layout.data_bytes = face.data_bytes();
-  layout.header_offset = layout.primary_bytes = 0;
-  layout.least_bytes = layout.data_offset + layout.data_bytes;
-  layout.full_bytes = face.total();
+  const FileFace face = make_canonical(layout, reserved_->definition.coding.type, std::move(cards));
   ACCRETE_TRY(row.prefix, heap.append(as_bytes(face.header)));
   ACCRETE_TRY(row.suffix, heap.append(as_bytes(std::string(face.trailer, face.trailer_fill))));
   return {};

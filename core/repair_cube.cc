@@ -197,7 +197,7 @@ class Repairing {
            (is_good(row.prefix) ? "its file as it came is lost, but not its headers"
                                 : "its headers are lost") +
            "; its file is made of its elements");
-      ACCRETE_CHECK(make_canonical(row));
+      ACCRETE_CHECK(drop_original(row));
     } else if (!is_good(row.suffix)) {
       const std::uint64_t padding = row.layout.full_bytes - row.layout.least_bytes;
       ACCRETE_TRY(row.suffix, append(std::string(padding, '\0')));
@@ -208,27 +208,15 @@ class Repairing {
   }
 
   // The file that a view of the frame's elements would be, with the cards that are left.
-  Status make_canonical(FrameRow& row) {
+  Status drop_original(FrameRow& row) {
     FrameLayout& layout = row.layout;
-    const Format& file_format = format(layout.format);
-    ViewFacts facts;
-    facts.type = snapshot_.definition.coding.type;
-    facts.shape = layout.shape;
-    if (layout.fortran_order) std::reverse(facts.shape.begin(), facts.shape.end());
+    std::vector<std::string> cards;
     if (const auto headers = found_.heap->read(row.prefix); headers.ok())
-      facts.cards = file_format.cards(std::string_view(*headers).substr(layout.header_offset));
-    else if (const auto cards = found_.heap->read(row.cards); cards.ok())
-      facts.cards = split_cards(*cards);
-    const FileFace face = file_format.face(facts);
-    layout.coding = file_format.coding(facts.type);
-    layout.scaling.reset();
-    layout.shape = facts.shape;
-    layout.fortran_order = false;
-    layout.data_offset = face.header.size();
-    layout.data_bytes = face.data_bytes();
-    layout.header_offset = layout.primary_bytes = 0;
-    layout.least_bytes = layout.data_offset + layout.data_bytes;
-    layout.full_bytes = face.total();
+      cards = format(layout.format).cards(std::string_view(*headers).substr(layout.header_offset));
+    else if (const auto kept = found_.heap->read(row.cards); kept.ok())
+      cards = split_cards(*kept);
+    const FileFace face =
+        make_canonical(layout, snapshot_.definition.coding.type, std::move(cards));
     row.original = row.cards = {};
     row.packed = false;
     ACCRETE_TRY(row.prefix, append(face.header));
