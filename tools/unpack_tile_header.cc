@@ -152,6 +152,23 @@ Status check_tiles(const Box& shape, const Box& tile) {
   return {};
 }
 
+// As cfitsio understands it: files of old have another parameter in place of the second one, or
+// the two the other way round.
+Result<RiceCoding> rice_coding(const ContainerHeader& container) {
+  ACCRETE_TRY(std::int64_t block, container.integer("ZVAL1"));
+  std::int64_t bytes = 4;
+  ACCRETE_TRY(const std::optional<std::string_view> name, container.find("ZNAME2"));
+  ACCRETE_TRY(const std::optional<std::string_view> value, container.find("ZVAL2"));
+  if (value && !(name && string_of(*name) == "NOISEBIT")) {
+    ACCRETE_TRY(bytes, ContainerHeader::integer_of(*value));
+  }
+  if (block < 16 && bytes > 8) std::swap(block, bytes);
+  if (block < 1 || block > INT_MAX) return bad("ZVAL1 = " + std::to_string(block));
+  if (bytes < 1 || bytes > 8) return bad("ZVAL2 = " + std::to_string(bytes));
+  return RiceCoding{static_cast<std::uint64_t>(block),
+                    bytes <= 2 ? static_cast<unsigned>(bytes) : 4};
+}
+
 Result<TiledImage> read_tiled_image(const ContainerHeader& container) {
   TiledImage image;
   ACCRETE_TRY(const std::string_view type, container.get("ZCMPTYPE"));
@@ -194,8 +211,7 @@ Result<TiledImage> read_tiled_image(const ContainerHeader& container) {
   if (rank > 5 && image.tile[5] > 1)
     return bad("compressed images with tiles along more than five axes are not supported");
   if (image.codec == "RICE_1") {
-    ACCRETE_TRY(const std::int64_t block, container.integer("ZVAL1"));
-    if (block < 1) return bad("ZVAL1 = " + std::to_string(block));
+    ACCRETE_TRY(image.rice, rice_coding(container));
   }
   ACCRETE_TRY(const std::optional<std::string_view> quantisation, container.find("ZQUANTIZ"));
   image.quantised = image.bitpix < 0 && !(quantisation && string_of(*quantisation) == "NONE");

@@ -10,6 +10,7 @@
 
 #include "core/result.h"
 #include "core/shape.h"
+#include "tools/unpack_tile_codes.h"
 
 namespace accrete {
 
@@ -25,6 +26,7 @@ struct TiledImage {
   Box shape;
   Box tile;                // its extents, at most those of the image
   std::string codec;       // ZCMPTYPE
+  RiceCoding rice;         // where that is RICE_1
   bool quantised = false;  // floats, as far as the cards say
   std::string header;      // of the uncompressed image, padded
 

@@ -142,9 +142,10 @@ class CompressedPixels {
     return {};
   }
 
-  // Checks what cfitsio takes on trust: it would write beyond a tile's memory, leave it unset, or
-  // not come to an end. True when the tile was compressed as the image says, false when that did
-  // not work and it was stored otherwise.
+  // Checks what cfitsio takes on trust: it would read or write beyond a tile's memory, leave it
+  // unset, or not come to an end. (HCOMPRESS_1 is looked at in its beginning only.) True when the
+  // tile was compressed as the image says, false when that did not work and it was stored
+  // otherwise.
   Result<bool> check_tile(LONGLONG row, LONGLONG pixels) {
     ACCRETE_TRY(LONGLONG length, length_of(compressed_, row));
     const auto count = static_cast<std::uint64_t>(pixels);
@@ -166,6 +167,16 @@ class CompressedPixels {
       ACCRETE_CHECK(read_bytes(compressed_, row, head));
       const std::uint64_t width = big_endian_at(2), height = big_endian_at(6);
       if (width > INT_MAX || height > INT_MAX || width * height != count) return wrong_size();
+    } else if (image_->codec == "RICE_1") {
+      ACCRETE_CHECK(read_bytes(compressed_, row, length));
+      if (!rice_codes_end_within(bytes_, count, image_->rice)) return ends_too_early();
+    } else if (image_->codec == "PLIO_1") {
+      words_.resize(static_cast<std::size_t>(length));
+      int status = 0;
+      fits_read_col(file_, TSHORT, compressed_, row, 1, length, nullptr, words_.data(), nullptr,
+                    &status);
+      if (status != 0) return error_of(status);
+      if (!plio_codes_end_within(words_)) return ends_too_early();
     } else if (image_->codec.starts_with("GZIP")) {
       ACCRETE_TRY(const std::uint64_t unpacked, check_gzip(compressed_, row, length));
       if (image_->bitpix < 0 && !quantised_) {
@@ -179,6 +190,10 @@ class CompressedPixels {
 
   static Error wrong_size() {
     return bad("the compressed image is damaged: a tile has a wrong size");
+  }
+
+  static Error ends_too_early() {
+    return bad("the compressed image is damaged: a tile ends too early");
   }
 
   // Elements of a variable-length array; no more than there are bytes in the file.
@@ -243,6 +258,7 @@ class CompressedPixels {
   int compressed_ = 0, uncompressed_ = 0, gzipped_ = 0;  // columns, 0: none
   bool quantised_ = false;
   std::vector<unsigned char> bytes_;     // of a tile as it is stored
+  std::vector<std::int16_t> words_;      // the same of PLIO_1
   std::vector<unsigned char> unpacked_;  // a part of one
 };
 

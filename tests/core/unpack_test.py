@@ -565,7 +565,8 @@ class Decompress(WithWorker):
                 ("ZTILE1", "99999999999", "too large"), ("ZTILE2", "5", "image"),
                 ("ZNAXIS2", "21", "image"), ("ZIMAGE", "F", "no tile-compressed"),
                 ("TTYPE1", "'SOMETHING'", "image"), ("ZVAL1", "0", "ZVAL1"),
-                ("ZVAL1", "x", "ZVAL1"), ("ZVAL2", "x" * 40, "ZVAL2"),
+                ("ZVAL1", "x", "ZVAL1"), ("ZVAL2", "x", "ZVAL2"), ("ZVAL2", "0", "ZVAL2"),
+                ("ZVAL2", "x" * 40, "ZVAL2"),
                 ("ZVAL2", "'" + "x" * 40 + "'", "ZVAL2")):
             with self.subTest(keyword=keyword, value=value):
                 self.refused(DECOMPRESS, self.edited(path, (keyword, value)), part, hdu=1)
@@ -619,6 +620,20 @@ class Decompress(WithWorker):
             for dtype, codec in itertools.product(("i4", "f4", "f8"), ("GZIP_1", "GZIP_2")):
                 content = tiled(image.astype(dtype), (30, 6), codec, pack, column)
                 self.refused(DECOMPRESS, content, "a tile ", hdu=1)
+
+    def test_tiles_that_end_too_early(self):
+        # cfitsio alone would take what lies behind them in memory for pixels.
+        for option, bitpix in (("-r", 8), ("-r", 16), ("-r", 32), ("-r", -32), ("-p", 16)):
+            image = np.abs(make_image(self.rng, bitpix, (20, 30)))
+            whole = self.edited(self.fpack(fits.PrimaryHDU(image), option))
+            rows = BLOCK + len(fits.Header.fromstring(whole[BLOCK:].decode("latin1")).tostring())
+            length, = struct.unpack_from(">i", whole, rows)
+            for cut in (1, 2, length // 2, length - 5):
+                with self.subTest(option=option, bitpix=bitpix, cut=cut):
+                    content = bytearray(whole)
+                    struct.pack_into(">i", content, rows, length - cut)
+                    self.refused(DECOMPRESS, bytes(content), "ends too early", hdu=1)
+            self.assertEqual(self.worker.ask(DECOMPRESS, whole, hdu=1)[0], 0)
 
     def test_truncated_gzip_tiles(self):
         # What follows a truncated tile in the heap is not of it; cfitsio alone would not end.
