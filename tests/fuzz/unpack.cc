@@ -201,6 +201,11 @@ void check_tiles(Input input) {
 }  // namespace
 }  // namespace accrete::fuzzing
 
+// Memory that cannot be had is an error of one file.
+extern "C" const char* __asan_default_options() {
+  return "allocator_may_return_null=1";
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace accrete::fuzzing;
   Input input(data, size);
