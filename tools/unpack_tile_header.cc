@@ -220,8 +220,8 @@ Result<TiledImage> read_tiled_image(const ContainerHeader& container) {
 }
 
 // cfitsio quotes a number that it cannot read, also one in a string, in a message for which it has
-// too little room.
-Status check_numbers(const ContainerHeader& header) {
+// too little room. For a column's name it has room as far as that is a string.
+Status check_values(const ContainerHeader& header) {
   constexpr std::size_t longest = 28;
   static constexpr std::string_view keywords[] = {"BLANK",  "PCOUNT", "GCOUNT",  "TFIELDS",
                                                   "THEAP",  "ZBLANK", "ZPCOUNT", "ZGCOUNT",
@@ -233,7 +233,9 @@ Status check_numbers(const ContainerHeader& header) {
         std::find(std::begin(keywords), std::end(keywords), keyword) != std::end(keywords) ||
         std::any_of(std::begin(stems), std::end(stems),
                     [&](std::string_view stem) { return is_indexed_keyword(card, stem); });
-    if (is_number && value_of(card).value_or("").size() > longest)
+    const bool is_name = is_indexed_keyword(card, "TTYPE");
+    if ((is_number && value_of(card).value_or("").size() > longest) ||
+        (is_name && value_of(card) && !string_of(card)))
       return bad("the card " + std::string(keyword) + " has no valid value");
   }
   return {};
@@ -254,7 +256,7 @@ Result<ContainerHeader> find_container(std::string_view text, int index) {
     if (hdu->naxis > most_axes)
       return bad("NAXIS = " + std::to_string(hdu->naxis) + " is too many axes");
     const ContainerHeader header(text.substr(start, hdu->data_offset - start));
-    ACCRETE_CHECK(check_numbers(header));
+    ACCRETE_CHECK(check_values(header));
     if (i == index) {
       if (hdu->extension != "BINTABLE" || hdu->naxis != 2 || !hdu->tile_compressed)
         return bad("HDU " + std::to_string(index) + " is no tile-compressed image");

@@ -564,7 +564,8 @@ class Decompress(WithWorker):
                 ("ZNAXIS2", "x", "ZNAXIS2"), ("ZTILE1", "0", "ZTILE1"), ("ZTILE2", "-1", "ZTILE2"),
                 ("ZTILE1", "99999999999", "too large"), ("ZTILE2", "5", "image"),
                 ("ZNAXIS2", "21", "image"), ("ZIMAGE", "F", "no tile-compressed"),
-                ("TTYPE1", "'SOMETHING'", "image"), ("ZVAL1", "0", "ZVAL1"),
+                ("TTYPE1", "'SOMETHING'", "image"), ("TTYPE1", "x" * 70, "TTYPE1"),
+                ("ZVAL1", "0", "ZVAL1"),
                 ("ZVAL1", "x", "ZVAL1"), ("ZVAL2", "x", "ZVAL2"), ("ZVAL2", "0", "ZVAL2"),
                 ("ZVAL2", "x" * 40, "ZVAL2"),
                 ("ZVAL2", "'" + "x" * 40 + "'", "ZVAL2")):

@@ -96,6 +96,7 @@ class BadDiskTest(unittest.TestCase):
         self.assertEqual(shape_of(cube), [*reversed(SHAPE), len(frames)])
         assert_same(read_view(cube / "cube.npy", None, None), frames)
 
+    @unittest.skipIf(mounted.SANITIZE, "sanitizers let no memory be locked")
     def test_a_checkpoint_that_cannot_be_read_any_more(self):
         """Rows of frames are read from its mapping at any time."""
         m = self.mount()
