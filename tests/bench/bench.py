@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Measures AccreteFS, its peers and the limits of the machine side by side, and prints one table.
 
-README.md tells what is measured and how. Ends with 1 when an "at least" is missed.
+README.md tells what is measured and how. Ends with 1 when an "at least" is missed, or
+something could not be measured though it should.
 """
 import argparse
 import datetime
@@ -10,6 +11,7 @@ import os
 import pathlib
 import signal
 import sys
+import traceback
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
@@ -55,18 +57,25 @@ def measure_all(items, place, options):
     """The outcomes of all lines, and the times behind them."""
     outcomes, times = [], {}
     for item in items:
-        skipped = item.cold and not measure.can_drop_caches()
         for how in ways(item, options.pin):
-            say(f"{item.name}, {how}{': needs root to drop caches' if skipped else ''}")
-            found = {}
-            if not skipped:
-                with measure.processors(how):
-                    found = measure.measure(item, place, options.rounds)
+            say(f"{item.name}, {how}")
+            found, why = measure_one(item, how, place, options.rounds)
             times.setdefault(item.name, {})[how] = found
-            why = "needs root to drop caches" if skipped else ""
             outcomes += [measure.Outcome(item.name, item.title, how, line, found, why)
                          for line in item.lines]
     return outcomes, times
+
+
+def measure_one(item, how, place, rounds):
+    """The times, and why there are none. What fails does not take the others with it."""
+    if item.cold and not measure.can_drop_caches():
+        return {}, "needs root to drop caches"
+    try:
+        with measure.processors(how):
+            return measure.measure(item, place, rounds), ""
+    except Exception:  # pylint: disable=broad-except
+        traceback.print_exc()
+        return {}, "failed"
 
 
 def say(text):
@@ -105,7 +114,8 @@ def main():
         lines = [outcome.as_json() for outcome in outcomes]
         options.json.write_text(json.dumps({**what, "lines": lines, "times": times}, indent=1) + "\n",
                                 encoding="utf-8")
-    return int(any(outcome.reaches(outcome.line.least) is False for outcome in outcomes))
+    return int(any(outcome.missing == "failed" or outcome.reaches(outcome.line.least) is False
+                   for outcome in outcomes))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,11 @@ def chosen(patterns):
 
 def present(sides):
     """Without those whose first word is a library that is not installed."""
-    return {name: side for name, side in sides.items() if importlib.util.find_spec(name.split()[0])}
+    return {name: side for name, side in sides.items() if has(name.split()[0])}
+
+
+def has(library):
+    return importlib.util.find_spec(library) is not None
 
 
 # ---- One work ----

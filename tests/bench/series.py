@@ -1,7 +1,6 @@
 """The cube that is read: 2 GiB, 512 × 256 × 4,096 float32, as each side keeps it, all with the same
 values. What a side keeps is made when it is first asked for."""
 import functools
-import importlib.util
 
 import numpy as np
 from frames import fits_bytes
@@ -99,10 +98,6 @@ class Series:
         if target is not None:
             target.close()
         return path
-
-
-def has(library):
-    return importlib.util.find_spec(library) is not None
 
 
 def open_hdf5(path, mode="r"):

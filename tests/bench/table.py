@@ -40,7 +40,7 @@ def cells(outcome):
     kind = {"time": " of its time", "speed": " as fast"}.get(line.unit, "")
     return [outcome.name, outcome.how, line.against,
             "" if line.unit == "MiB" else median(outcome.ours), median(outcome.theirs),
-            median(outcome.limit), f"{middle}{mark}{kind}", f"{low}–{high}", bound(line.least),
+            "" if (line.limit,) == line.theirs else median(outcome.limit), f"{middle}{mark}{kind}", f"{low}–{high}", bound(line.least),
             bound(line.aim), verdict]
 
 
