@@ -53,9 +53,8 @@ def ways(item, pin):
     return ["free", "pinned"] if item.pinned else ["free"]
 
 
-def measure_all(items, place, options):
-    """The outcomes of all lines, and the times behind them."""
-    outcomes, times = [], {}
+def measure_all(items, place, options, outcomes, times):
+    """Adds the outcomes of all lines, and the times behind them, as soon as they are there."""
     for item in items:
         for how in ways(item, options.pin):
             say(f"{item.name}, {how}")
@@ -63,7 +62,6 @@ def measure_all(items, place, options):
             times.setdefault(item.name, {})[how] = found
             outcomes += [measure.Outcome(item.name, item.title, how, line, found, why)
                          for line in item.lines]
-    return outcomes, times
 
 
 def measure_one(item, how, place, rounds):
@@ -104,8 +102,17 @@ def main():
         os.environ.setdefault(variable, str(options.build / name))
     for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sent, lambda *_: sys.exit("interrupted"))  # unmounts on the way
-    with Place(options.directory, options.scale) as place:
-        outcomes, times = measure_all(items, place, options)
+    outcomes, times = [], {}
+    try:
+        with Place(options.directory, options.scale) as place:
+            measure_all(items, place, options, outcomes, times)
+    finally:
+        report(outcomes, times, options)  # of an interrupted run, what there is
+    return int(any(outcome.missing == "failed" or outcome.reaches(outcome.line.least) is False
+                   for outcome in outcomes))
+
+
+def report(outcomes, times, options):
     what = {"date": f"{datetime.date.today()}", "machine": machine(options.directory),
             "scale": options.scale, "rounds": options.rounds}
     print("\n".join(f"{name}: {value}" for name, value in what.items()), end="\n\n")
@@ -114,8 +121,6 @@ def main():
         lines = [outcome.as_json() for outcome in outcomes]
         options.json.write_text(json.dumps({**what, "lines": lines, "times": times}, indent=1) + "\n",
                                 encoding="utf-8")
-    return int(any(outcome.missing == "failed" or outcome.reaches(outcome.line.least) is False
-                   for outcome in outcomes))
 
 
 if __name__ == "__main__":

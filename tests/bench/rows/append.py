@@ -107,7 +107,7 @@ def appends(place, frames):
       Line("the same, direct", "accretefs", ("passthrough direct",), "time", 1.0, 0.8, "plain"),
       Line("h5py, planar, resized in a loop", "accretefs", ("h5py",), "speed", 2, 4, "plain"),
       Line("zarr, planar, append()", "accretefs", ("zarr",), "speed", 2, 4, "plain"),
-      pinned=True)
+      pinned=True, rounds=5)
 def big_frames(place):
     frames = place.made(BigFrames)
     yield copies(place, frames) | appends(place, frames)
@@ -134,7 +134,7 @@ def concatenation(place):
       Line("cp into a plain directory", "accretefs", ("plain",), limit="plain"),
       Line("cp into a passthrough mount", "accretefs", ("passthrough",), "time", 1.5, 1.0, "plain"),
       Line("the same, direct", "accretefs", ("passthrough direct",), "time", 1.5, 1.0, "plain"),
-      pinned=True)
+      pinned=True, rounds=3, rehearse=False)
 def small_frames(place):
     yield copies(place, place.made(SmallFrames))
 
