@@ -2,13 +2,15 @@
 
 A work is a generator function of a Place that prepares, yields its sides, and cleans up. A side does
 the work once, in its own way, and returns the seconds that it took, or several by name: {"": seconds,
-"and sync": seconds} gives the times "SIDE" and "SIDE and sync". Lines of the table compare the times of two sides.
+"and sync": seconds} gives the times "SIDE" and "SIDE and sync". Lines of the table compare the times of
+sides.
 """
 import contextlib
 import dataclasses
 import fnmatch
 import importlib.util
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -84,11 +86,11 @@ def measure(item, place, rounds):
 
 
 def one_round(sides, number):
-    """Each side begins in turn, so that none always comes after the same one."""
+    """The sides in an order of this round, so that none always comes after the same one."""
     names = list(sides)
-    first = number % len(names)
+    random.Random(number).shuffle(names)
     times = {}
-    for name in names[first:] + names[:first]:
+    for name in names:
         os.sync()  # what others left to be written is not in its way
         taken = sides[name]()
         for part, seconds in (taken if isinstance(taken, dict) else {"": taken}).items():

@@ -40,8 +40,8 @@ def cells(outcome):
     kind = {"time": " of its time", "speed": " as fast"}.get(line.unit, "")
     return [outcome.name, outcome.how, line.against,
             "" if line.unit == "MiB" else median(outcome.ours), median(outcome.theirs),
-            "" if (line.limit,) == line.theirs else median(outcome.limit), f"{middle}{mark}{kind}", f"{low}–{high}", bound(line.least),
-            bound(line.aim), verdict]
+            "" if (line.limit,) == line.theirs else median(outcome.limit), f"{middle}{mark}{kind}",
+            f"{low}–{high}", bound(line.least), bound(line.aim), verdict]
 
 
 def text(outcomes):
