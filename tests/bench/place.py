@@ -37,6 +37,11 @@ class Place:
         """A new path below the directory."""
         return self.directory / name
 
+    def made_directory(self, name):
+        path = self.made_path(name)
+        path.mkdir()
+        return path
+
     # ---- Mounts ----
 
     def mount(self, store=None, io=None):
@@ -71,6 +76,13 @@ def sync_disk(directory):
 def read(paths):
     """Seconds to open, read and close each of the files, by bench-reader."""
     return _reader("read", paths)[0]
+
+
+def warm(*paths):
+    """Files, and those in directories, are in the page cache: right before they are read again, as
+    some machines let go of what nobody has touched for a minute."""
+    read([part for path in paths for part in ([path] if path.is_file() else path.rglob("*"))
+          if part.is_file()])
 
 
 def stat(paths):

@@ -16,8 +16,7 @@ class Series:
         self.place = place
         self.depth = place.scaled(4096, 128) // SLICE * SLICE
         self.shape = (self.depth, NY, NX)
-        self.directory = place.made_path("series")
-        self.directory.mkdir()
+        self.directory = place.made_directory("series")
         self.random = np.random.default_rng(3)
         self.noise = self.random.standard_normal((NY, NX), dtype=np.float32)
 

@@ -1,51 +1,62 @@
 """Copying frames in."""
 import copy
-import os
 
 import numpy as np
 from frames import fits_bytes, fits_header, npy_bytes
 from measure import Line, Stopwatch, present, timed, work
 from mounted import run
-from place import sync_cube, sync_disk
+from place import sync_cube, sync_disk, warm
 
 SIDE = 512  # of a frame of 1 MiB
 
 
-class BigFrames:
-    """1,000 FITS files of 512 × 512 float32."""
+class Frames:
+    """Files of a directory, by name."""
 
-    def __init__(self, place):
-        self.directory = place.made_path("big-frames")
-        self.directory.mkdir()
-        values = np.random.default_rng(1).standard_normal((SIDE, SIDE), dtype=np.float32)
-        for i in range(place.scaled(1000, 4)):
-            values += np.float32(1)
-            (self.directory / f"f{i:06}.fits").write_bytes(fits_bytes(values))
-        self.names = sorted(os.listdir(self.directory))
+    def __init__(self, directory):
+        self.directory = directory
+        self.names = []
+
+    def add(self, name, content):
+        (self.directory / name).write_bytes(content)
+        self.names.append(name)
 
     def first(self, count):
         some = copy.copy(self)
         some.names = self.names[:count]
         return some
 
+    def warm(self):
+        warm(*(self.directory / name for name in self.names))
+
+
+class BigFrames(Frames):
+    """1,000 FITS files of 512 × 512 float32."""
+
+    def __init__(self, place):
+        super().__init__(place.made_directory("big-frames"))
+        values = np.random.default_rng(1).standard_normal((SIDE, SIDE), dtype=np.float32)
+        for i in range(place.scaled(1000, 4)):
+            values += np.float32(1)
+            self.add(f"f{i:06}.fits", fits_bytes(values))
+
     def values(self, name):
         """As fast as numpy reads them: in the byte order that FITS has."""
         return np.fromfile(self.directory / name, ">f4", SIDE * SIDE, offset=2880).reshape(SIDE, SIDE)
 
 
-class SmallFrames:
+class SmallFrames(Frames):
     """20,000 NPY files of 4 KiB each: a header of 128 bytes and 31 × 32 float32."""
 
     def __init__(self, place):
-        self.directory = place.made_path("small-frames")
-        self.directory.mkdir()
+        super().__init__(place.made_directory("small-frames"))
         for i in range(place.scaled(20_000, 20)):
-            (self.directory / f"f{i:06}.npy").write_bytes(npy_bytes(np.full((31, 32), i, np.float32)))
-        self.names = sorted(os.listdir(self.directory))
+            self.add(f"f{i:06}.npy", npy_bytes(np.full((31, 32), i, np.float32)))
 
 
 def cp(frames, target):
-    """Seconds that one cp of all frames takes."""
+    """Seconds that one cp of all frames takes; they are in the page cache."""
+    frames.warm()
     with Stopwatch() as watch:
         run("cp", *frames.names, f"{target}/", cwd=frames.directory)
     return watch.seconds
@@ -79,6 +90,7 @@ def appends(place, frames):
 
     def h5py_loop():
         import h5py
+        frames.warm()
         with place.scratch() as directory, Stopwatch() as watch:
             with h5py.File(directory / "cube.h5", "w", libver="latest") as file:
                 data = file.create_dataset("cube", shape, ">f4", maxshape=(None, SIDE, SIDE),
@@ -90,6 +102,7 @@ def appends(place, frames):
 
     def zarr_loop():
         import zarr
+        frames.warm()
         with place.scratch() as directory, Stopwatch() as watch:
             data = zarr.open(str(directory / "cube.zarr"), "w", shape=shape, chunks=chunks, dtype=">f4",
                              compressor=None)
@@ -120,6 +133,7 @@ def concatenation(place):
     frames = place.made(BigFrames).first(200)
 
     def numpy_loop():
+        frames.warm()
         with Stopwatch() as watch:
             cube = np.empty((0, SIDE, SIDE), ">f4")
             for name in frames.names:
@@ -139,11 +153,13 @@ def small_frames(place):
     yield copies(place, place.made(SmallFrames))
 
 
-class BigFile:
+class BigFile(Frames):
     """A cube of 4 GiB, 512 × 512 × 4,096 float32, in one FITS file."""
 
     def __init__(self, place):
-        self.path = place.made_path("big.fits")
+        super().__init__(place.made_directory("big-file"))
+        self.names = ["big.fits"]
+        self.path = self.directory / "big.fits"
         planes = place.scaled(4096, 64)
         plane = np.random.default_rng(2).standard_normal((SIDE, SIDE), dtype=np.float32)
         header = fits_header((planes, SIDE, SIDE), "float32")
@@ -162,9 +178,6 @@ class BigFile:
       Line("cp into a passthrough mount", "accretefs", ("passthrough",), limit="plain"),
       rounds=3, rehearse=False)
 def one_file(place):
-    class File:
-        directory, names = place.directory, [place.made(BigFile).path.name]
-
-    sides = copies(place, File)
+    sides = copies(place, place.made(BigFile))
     del sides["passthrough direct"]
     yield sides

@@ -4,7 +4,7 @@ import contextlib
 import numpy as np
 from astropy.io import fits
 from measure import Line, drop_caches, present, timed, work
-from place import read
+from place import read, warm
 from series import NY, Series, column_view, open_hdf5, open_zarr, row_view
 
 COUNT = 200  # columns that a side reads in a round
@@ -19,15 +19,18 @@ def one(place):
     series = place.made(Series)
     small = place.made(SmallFiles)
     cube = series.memmap()
-    read([series.bricks, series.flat])
 
     def numpy(columns):
+        warm(series.flat)
         return timed(lambda: [np.array(cube[:, y, x]) for x, y in columns])
 
     with (place.mount(series.store) as m, place.passthrough(small.directory, "cached") as cached,
           place.passthrough(small.directory, "direct") as direct):
-        yield {"accretefs": lambda: read([m / "c" / column_view(x, y) for x, y in series.columns(COUNT)]),
-               "numpy": lambda: numpy(series.columns(COUNT)),
+        def accretefs():
+            warm(series.bricks)
+            return read([m / "c" / column_view(x, y) for x, y in series.columns(COUNT)])
+
+        yield {"accretefs": accretefs, "numpy": lambda: numpy(series.columns(COUNT)),
                "small file": lambda: read(small.fresh(cached.mnt)),
                "small file direct": lambda: read(small.fresh(direct.mnt))}
 
@@ -36,8 +39,7 @@ class SmallFiles:
     """As large as a column; a new directory of them each time."""
 
     def __init__(self, place):
-        self.directory = place.made_path("small-files")
-        self.directory.mkdir()
+        self.directory = place.made_directory("small-files")
         self.size = 4 * place.made(Series).depth
         self.count = 0
 
@@ -60,16 +62,25 @@ def all_warm(place):
     series = place.made(Series)
     cube = series.memmap()
     source, target = np.zeros((2, NY * series.noise.shape[1] * 64), np.float32)
-    read([series.bricks, series.flat])
 
     def memcpy():
         for _ in range(cube.size // source.size):
             np.copyto(target, source)
 
+    def numpy():
+        warm(series.flat)
+        return timed(lambda: [np.ascontiguousarray(cube[:, y, :].T) for y in range(NY)])
+
+    def cat():
+        warm(series.flat)
+        return read([series.flat])
+
     with place.mount(series.store) as m:
-        yield {"accretefs": lambda: read([m / "c" / row_view(y) for y in range(NY)]),
-               "numpy": lambda: timed(lambda: [np.ascontiguousarray(cube[:, y, :].T) for y in range(NY)]),
-               "cat": lambda: read([series.flat]), "memcpy": lambda: timed(memcpy)}
+        def accretefs():
+            warm(series.bricks)
+            return read([m / "c" / row_view(y) for y in range(NY)])
+
+        yield {"accretefs": accretefs, "numpy": numpy, "cat": cat, "memcpy": lambda: timed(memcpy)}
 
 
 @work("all columns, slices/zx/* in sequence, 2 GiB, cold",
@@ -148,19 +159,24 @@ def from_files(series):
 def random_warm(place):
     series = place.made(Series)
     some = 50
-    others = chunked(series, lambda path: None, some)
+    others = chunked(series, warm, some)
     cube = series.memmap()
 
     def memmap():
+        warm(series.flat)
         columns = series.columns(some)
         return timed(lambda: [np.array(cube[:, y, x]) for x, y in columns]) / some
 
     with place.mount(series.store) as m:
         def accretefs():
+            warm(series.bricks)
             return read([m / "c" / column_view(x, y) for x, y in series.columns(some)]) / some
 
-        yield {"accretefs": accretefs, "memmap": memmap, **others,
-               "fits files": lambda: from_files(series)}
+        def fits_files():
+            warm(series.frames)
+            return from_files(series)
+
+        yield {"accretefs": accretefs, "memmap": memmap, **others, "fits files": fits_files}
 
 
 @work("one random column, cold", *LINES, cold=True, rounds=5, rehearse=False)

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 from measure import Line, drop_caches, timed, work
-from place import read
+from place import read, warm
 from series import Series, plane_view
 
 COUNT = 200  # planes of 512 KiB that a side reads in a round
@@ -22,14 +22,15 @@ def reading(place, io):
     series = place.made(Series)
     count = min(COUNT, series.depth // 8)
     order = [int(z) for z in series.random.permutation(series.depth)]
-    read([series.bricks])
-    read(map(series.frame, order))
 
-    def side(path_of):
+    def side(path_of, below=None):
+        """`below`: the file behind the paths; else it is each plane's own."""
         turn = turns(order, count)
 
         def both():
-            paths = [path_of(z) for z in turn()]
+            planes = turn()
+            paths = [path_of(z) for z in planes]
+            warm(*([below] if below else map(series.frame, planes)))
             first = read(paths)
             return {"": first, "again": read(paths)}
 
@@ -37,7 +38,7 @@ def reading(place, io):
 
     with (place.mount(series.store, io) as m, place.passthrough(series.frames, "cached") as cached,
           place.passthrough(series.frames, "direct") as direct):
-        yield {"accretefs": side(lambda z: m / "c" / plane_view(z)), "plain": side(series.frame),
+        yield {"accretefs": side(lambda z: m / "c" / plane_view(z), series.bricks), "plain": side(series.frame),
                "passthrough": side(lambda z: cached / series.frame(z).name),
                "passthrough direct": side(lambda z: direct / series.frame(z).name)}
 

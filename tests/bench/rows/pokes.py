@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 from measure import Line, timed, work
-from place import read, sync_cube
+from place import sync_cube, warm
 from series import NX, NY, Series, column_view
 
 COUNT = 100  # columns or planes that a side writes in a round
@@ -22,7 +22,6 @@ def writing(place, count, values, places, path_of, assign):
     """The same values to the same places, round by round, through open, write and close of views, and
     by assignment to a memmap that stays open. `places(seed)` are those of a round."""
     series = place.made(Series)
-    read([series.bricks, series.flat])
     cube = series.memmap("r+")
     rounds = {"accretefs": 0, "numpy": 0}
 
@@ -34,12 +33,14 @@ def writing(place, count, values, places, path_of, assign):
     with place.mount(series.store) as m:
         def accretefs():
             paths = [m / "c" / path_of(at) for at in some("accretefs")]
+            warm(series.bricks)
             seconds = timed(lambda: [write_whole(path, values) for path in paths])
             sync_cube(m / "c")
             return seconds
 
         def numpy():
             chosen = some("numpy")
+            warm(series.flat)
             seconds = timed(lambda: [assign(cube, at, values) for at in chosen])
             cube.flush()
             return seconds
