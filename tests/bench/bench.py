@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 
 # pylint: disable=wrong-import-position
 import measure
-import rows
+import rows  # registers the works
 import table
 from place import Place
 
@@ -33,7 +33,7 @@ def parse_options():
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parent.parent / "build-release",
                         help="directory of the build that is measured (build-release)")
     parser.add_argument("--directory", type=pathlib.Path, default="/var/tmp",
-                        help="on the disk that is measured; up to 60 GiB are used (/var/tmp)")
+                        help="on the disk that is measured; up to 40 GiB are used (/var/tmp)")
     parser.add_argument("--rows", default="*", metavar="GLOB[,GLOB...]",
                         help="which works, by name, as --list shows them")
     parser.add_argument("--rounds", type=int, default=5, help="how often each side works (5)")

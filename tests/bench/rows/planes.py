@@ -38,7 +38,8 @@ def reading(place, io):
 
     with (place.mount(series.store, io) as m, place.passthrough(series.frames, "cached") as cached,
           place.passthrough(series.frames, "direct") as direct):
-        yield {"accretefs": side(lambda z: m / "c" / plane_view(z), series.bricks), "plain": side(series.frame),
+        yield {"accretefs": side(lambda z: m / "c" / plane_view(z), series.bricks),
+               "plain": side(series.frame),
                "passthrough": side(lambda z: cached / series.frame(z).name),
                "passthrough direct": side(lambda z: direct / series.frame(z).name)}
 
