@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what building, the demo and the tests need on Debian 12; as root, or as a user with sudo.
-# Does nothing, and needs no network, where all of it is there.
+# Installs what building, the demo and the tests need on Debian 12, and packages that are named beside;
+# as root, or as a user with sudo. Does nothing, and needs no network, where all of it is there.
 set -euo pipefail
 
 packages=(
@@ -18,7 +18,7 @@ packages=(
 )
 
 missing=()
-for package in "${packages[@]}"; do
+for package in "${packages[@]}" "$@"; do
   status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
   [ "$status" = installed ] || missing+=("$package")
 done

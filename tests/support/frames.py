@@ -33,21 +33,27 @@ def random_array(rng, shape, dtype):
     return values
 
 
-def fits_bytes(array, cards=(), padded=True):
-    """A FITS file of one image, made without any library. `array` in numpy's order."""
-    bitpix, zero = FITS_TYPES[array.dtype.name]
-    header = [f"SIMPLE  = {'T':>20}", f"BITPIX  = {bitpix:>20}", f"NAXIS   = {array.ndim:>20}"]
-    header += [f"NAXIS{i + 1:<3}= {n:>20}" for i, n in enumerate(reversed(array.shape))]
+def fits_header(shape, dtype, cards=()):
+    """Of a file of one image; `shape` in numpy's order."""
+    bitpix, zero = FITS_TYPES[dtype]
+    header = [f"SIMPLE  = {'T':>20}", f"BITPIX  = {bitpix:>20}", f"NAXIS   = {len(shape):>20}"]
+    header += [f"NAXIS{i + 1:<3}= {n:>20}" for i, n in enumerate(reversed(shape))]
     if zero:
         header += [f"BSCALE  = {1:>20}", f"BZERO   = {zero:>20}"]
     header += [*cards, "END"]
     text = "".join(f"{card:<80}" for card in header).encode()
+    return text + b" " * (-len(text) % 2880)
+
+
+def fits_bytes(array, cards=(), padded=True):
+    """A FITS file of one image, made without any library. `array` in numpy's order."""
+    text = fits_header(array.shape, array.dtype.name, cards)
+    zero = FITS_TYPES[array.dtype.name][1]
     stored = array
     if zero:  # flipping the top bit is the subtraction of BZERO
         unsigned = np.dtype(f"u{array.itemsize}")
         stored = array.view(unsigned) ^ unsigned.type(1 << (8 * array.itemsize - 1))
     data = stored.astype(stored.dtype.newbyteorder(">"), copy=False).tobytes()
-    text += b" " * (-len(text) % 2880)
     return text + data + (b"\0" * (-len(data) % 2880) if padded else b"")
 
 

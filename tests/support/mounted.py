@@ -80,14 +80,16 @@ def is_of_cfitsio(report):
 
 
 class Mounted:
-    """A store and its mount. `store`: an existing one to mount again; else a fresh one.
+    """A store and its mount. `store`: an existing one to mount again; else a fresh one. `daemon`: the
+    variable that tells the program, which takes the command line of accretefs.
 
     Leaving the block unmounts, checks that the daemon ended well and that no sanitizer reported
     anything, and removes what was made here.
     """
 
-    def __init__(self, store=None, options=(), limit_data=None, parent=None):
+    def __init__(self, store=None, options=(), limit_data=None, parent=None, daemon="ACCRETEFS"):
         need_fuse()
+        self.daemon = program(daemon)
         self._stack = contextlib.ExitStack()
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="accrete-", dir=parent)).resolve()
         self.store = pathlib.Path(store) if store else self.base / "store"
@@ -117,7 +119,7 @@ class Mounted:
 
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [program("ACCRETEFS"), "-f", *self.options, self.store, self.mnt],
+                [self.daemon, "-f", *self.options, self.store, self.mnt],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(),
                 preexec_fn=limit)
 

@@ -1,0 +1,71 @@
+"""Writing elements in place. Neither side waits for the disk: what is written is in the page cache."""
+import os
+
+import numpy as np
+from measure import Line, timed, work
+from place import sync_cube, warm
+from series import NX, NY, Series, column_view
+
+COUNT = 100  # columns or planes that a side writes in a round
+
+
+def write_whole(path, values):
+    file = os.open(path, os.O_WRONLY)
+    try:
+        if os.write(file, values) != values.nbytes:
+            raise AssertionError(f"{path} took less than all")
+    finally:
+        os.close(file)
+
+
+def writing(place, count, values, places, path_of, assign):
+    """The same values to the same places, round by round, through open, write and close of views, and
+    by assignment to a memmap that stays open. `places(seed)` are those of a round."""
+    series = place.made(Series)
+    cube = series.memmap("r+")
+    rounds = {"accretefs": 0, "numpy": 0}
+
+    def some(side):
+        rounds[side] += 1
+        random = np.random.default_rng(rounds[side])
+        return places(random, count)
+
+    with place.mount(series.store) as m:
+        def accretefs():
+            paths = [m / "c" / path_of(at) for at in some("accretefs")]
+            warm(series.bricks)
+            seconds = timed(lambda: [write_whole(path, values) for path in paths])
+            sync_cube(m / "c")
+            return seconds
+
+        def numpy():
+            chosen = some("numpy")
+            warm(series.flat)
+            seconds = timed(lambda: [assign(cube, at, values) for at in chosen])
+            cube.flush()
+            return seconds
+
+        yield {"accretefs": accretefs, "numpy": numpy}
+
+
+@work("write 100 whole columns of 4,096 values, each open, write, close",
+      Line("numpy.memmap r+, kept open", "accretefs", ("numpy",), "time", 3, 1.5, "numpy"), pinned=True)
+def columns(place):
+    def assign(cube, at, values):
+        cube[:, at[1], at[0]] = values
+
+    yield from writing(place, COUNT, np.arange(place.made(Series).depth, dtype=np.float32),
+                       lambda random, n: list(zip(random.integers(NX, size=n), random.integers(NY, size=n))),
+                       lambda at: column_view(*at), assign)
+
+
+@work("write 100 whole planes of 512 KiB, each open, write, close",
+      Line("numpy.memmap r+, kept open", "accretefs", ("numpy",), "time", 3, 1.5, "numpy"), pinned=True)
+def planes(place):
+    def assign(cube, at, values):
+        cube[at] = values
+
+    depth = place.made(Series).depth
+    yield from writing(place, min(COUNT, depth // 2), np.arange(NX * NY, dtype=np.float32).reshape(NY, NX),
+                       lambda random, n: random.permutation(depth)[:n],
+                       lambda at: f"slices/xy/z{at:06}.raw", assign)
