@@ -85,8 +85,8 @@ bool plio_codes_end_within(std::span<const std::int16_t> tile) {
     length = tile[4] * std::int64_t{1 << 15} + tile[3];
     if (tile[1] < 0) return false;
   }
-  if (length <= 0) return true;
-  if (static_cast<std::uint64_t>(length) > tile.size()) return false;
+  // Of none, no pixel would be set.
+  if (length <= 0 || static_cast<std::uint64_t>(length) > tile.size()) return false;
   // An instruction that takes the next word for the rest of its value.
   constexpr int sets_value = 1;
   return tile[static_cast<std::size_t>(length) - 1] >> 12 != sets_value ||

@@ -234,8 +234,8 @@ Status check_values(const ContainerHeader& header) {
         std::any_of(std::begin(stems), std::end(stems),
                     [&](std::string_view stem) { return is_indexed_keyword(card, stem); });
     const bool is_name = is_indexed_keyword(card, "TTYPE");
-    if ((is_number && value_of(card).value_or("").size() > longest) ||
-        (is_name && value_of(card) && !string_of(card)))
+    const std::optional<std::string_view> value = value_of(card);
+    if ((is_number && (!value || value->size() > longest)) || (is_name && !string_of(card)))
       return bad("the card " + std::string(keyword) + " has no valid value");
   }
   return {};
