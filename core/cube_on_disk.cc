@@ -150,6 +150,7 @@ Status CubeOnDisk::publish(Draft draft, bool durably) {
       coverage_.reset();
   }
   last_delta_ = journal_->sequence();
+  if (!delta.frames.empty() || delta.redo) last_data_ = last_delta_;
   if (!draft.freed.empty()) {
     draft.freed.generation = next->generation;
     draft.freed.sequence = journal_->sequence();

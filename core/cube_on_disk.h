@@ -268,7 +268,8 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   mutable Mutex commit_lock_;
   std::optional<Growth> growth_ GUARDED_BY(commit_lock_);
   std::optional<Journal> journal_ GUARDED_BY(commit_lock_);
-  std::uint64_t last_delta_ GUARDED_BY(commit_lock_) = 0;  // sequence of the newest one
+  std::uint64_t last_delta_ GUARDED_BY(commit_lock_) = 0;  // sequence of the newest one, and of the
+  std::uint64_t last_data_ GUARDED_BY(commit_lock_) = 0;   // newest whose elements recovery looks at
   std::uint64_t durable_ GUARDED_BY(commit_lock_) = 0;     // sequence up to which all is on disk
   std::uint64_t last_redo_ GUARDED_BY(commit_lock_) = 0;   // sequence of the newest one
   std::uint64_t durable_frames_ GUARDED_BY(commit_lock_) = 0;  // frames then

@@ -4,8 +4,8 @@
 // 1. Stores go to the mapping of the brick file under poke_lock_: two writers of one element come
 //    one after the other, and the death of the daemon loses none of what was answered.
 // 2. Recovery holds the elements of frames that no mark vouches for against the checksums of their
-//    rows. So before the first store into a slot everything is synced, and a record says, durably,
-//    that the slot is poked: whoever verifies checksums leaves it out.
+//    rows. So before the first store into a slot a mark vouches for all frames, and a record behind
+//    it says, durably, that the slot is poked: whoever verifies checksums leaves it out.
 // 3. What no frame gave becomes data by a patch: a box whose elements, also those that are poked,
 //    are on disk before the record that adds it: it is there with them or not at all. A frame that
 //    was removed hides the patches under it when it comes back, so coming back undoes exactly the
@@ -40,14 +40,30 @@ void add(RecentValues::Ticket& to, RecentValues::Ticket more) {
   to = std::move(more);
 }
 
-// The slot of a box that holds what lies there.
-std::uint64_t slot_at(const Box& box, std::uint64_t file_offset) {
-  const std::uint64_t at = file_offset - box.file_offset;
-  const std::uint64_t deep = box.brick_strides()[box.layer_axis];  // of one row of bricks
-  const std::uint64_t layer =
-      at / deep * box.brick[box.layer_axis] + at % box.brick_bytes() / box.layer_pitch;
-  return layer / box.slot_layers;
-}
+// Slots of a box by what lies there in the file.
+class SlotFinder {
+ public:
+  explicit SlotFinder(const Box& box)
+      : box_(&box), deep_(box.brick_strides()[box.layer_axis]), brick_(box.brick_bytes()) {}
+
+  const Box& box() const { return *box_; }
+  std::uint64_t slot_at(std::uint64_t file_offset) const {
+    const std::uint64_t at = file_offset - box_->file_offset;
+    const std::uint64_t layer =
+        at / deep_ * box_->brick[box_->layer_axis] + at % brick_ / box_->layer_pitch;
+    return layer / box_->slot_layers;
+  }
+  // Where the layer ends that has this byte.
+  std::uint64_t layer_end(std::uint64_t file_offset) const {
+    const std::uint64_t in_brick = (file_offset - box_->file_offset) % brick_;
+    return file_offset - in_brick % box_->layer_pitch + box_->layer_pitch;
+  }
+
+ private:
+  const Box* box_;
+  std::uint64_t deep_;  // bytes of one row of bricks
+  std::uint64_t brick_;
+};
 
 // The patches that a view of an older snapshot shows. They never move, so these are the present
 // ones, and of its own those that went with the last of their indexes since.
@@ -136,21 +152,36 @@ Status CubeOnDisk::plan_changes(const Pinned& pinned, const Pinned& newest, cons
   const auto differs = [&](std::uint64_t i) {
     return std::memcmp(plan.old.get() + i * size, plan.now.get() + i * size, size) != 0;
   };
-  for (std::uint64_t i = 0; i < count; ++i) plan.changes += differs(i) ? 1 : 0;
+  const auto changes_in = [&](std::uint64_t first, std::uint64_t length) {
+    return count_changes(plan.old.get() + first * size, plan.now.get() + first * size, length,
+                         size);
+  };
+  plan.changes = changes_in(0, count);
   if (plan.changes == 0) return {};
   std::uint64_t in_boxes = 0;
+  std::uint64_t last_id = 0;
+  std::optional<SlotFinder> finder;  // of the last box; nothing where it is all noted
   for_runs_in_boxes(
       view, pinned->boxes, size, Slots::written, range,
       [&](std::uint64_t stream, std::uint64_t length, std::uint64_t file, const Box& found) {
-        // A box that is no more has no row to be noted in.
-        const Box* box = newest->boxes.find(found.id);
-        const bool is_noted = box == nullptr || (box->committed() & ~box->poked) == 0;
-        for (std::uint64_t i = 0; i < length; ++i) {
-          if (!differs(stream + i)) continue;
-          ++in_boxes;
-          if (is_noted) continue;
-          const std::uint64_t bit = std::uint64_t{1} << slot_at(*box, file + i * size);
-          if ((box->poked & bit) == 0) plan.slots[box->id] |= bit;
+        const std::uint64_t changes = changes_in(stream, length);
+        if (changes == 0) return;
+        in_boxes += changes;
+        if (found.id != last_id) {
+          last_id = found.id;
+          // A box that is no more has no row to be noted in.
+          const Box* const box = newest->boxes.find(found.id);
+          finder.reset();
+          if (box != nullptr && (box->committed() & ~box->poked) != 0) finder.emplace(*box);
+        }
+        if (!finder) return;
+        for (std::uint64_t i = 0; i < length;) {
+          const std::uint64_t at = file + i * size;
+          const std::uint64_t piece = std::min(length - i, (finder->layer_end(at) - at) / size);
+          const std::uint64_t bit = std::uint64_t{1} << finder->slot_at(at);
+          if ((finder->box().poked & bit) == 0 && changes_in(stream + i, piece) > 0)
+            plan.slots[last_id] |= bit;
+          i += piece;
         }
       });
   if (in_boxes == plan.changes) return {};
@@ -172,12 +203,12 @@ Status CubeOnDisk::plan_changes(const Pinned& pinned, const Pinned& newest, cons
 
 // ---- Structure ----
 
-// Slots that the first store is about to change: all that came before is to be on disk, and known
-// to be. Also after a replacement, which recovery would repeat.
+// Slots that the first store is about to change: all frames that came before are to be on disk, and
+// known to be. Also after a replacement, which recovery would repeat.
 Status CubeOnDisk::sync_before_poke(bool changes_structure) {
   const auto is_due = [&] {
     MutexLock lock(commit_lock_);
-    return changes_structure ? last_delta_ > durable_ : last_redo_ > durable_;
+    return changes_structure ? last_data_ > durable_ : last_redo_ > durable_;
   };
   if (!is_due()) return {};
   return sync_now(true);
@@ -283,7 +314,8 @@ Status CubeOnDisk::record_poke(const Pinned& pinned, const View& view, Interval 
       for (const auto& [id, slots] : plan.slots) {
         std::optional<Box> box = draft.box(id);
         if (!box) continue;
-        box->poked |= slots & box->committed();
+        // Each note costs a sync of the journal: who comes to a box again will go on.
+        box->poked |= box->poked == 0 ? slots & box->committed() : box->committed();
         draft.put(*box);
       }
       for (const Box& patch : patches) draft.put_patch(patch);

@@ -86,6 +86,37 @@ bool RecentValues::had(const Coords& at, PokeOrigin origin,
 
 namespace {
 
+template <class T>
+std::uint64_t count_changes(const std::byte* old, const std::byte* now, std::uint64_t count) {
+  std::uint64_t changes = 0;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    T before;
+    T value;
+    __builtin_memcpy(&before, old + i * sizeof(T), sizeof(T));
+    __builtin_memcpy(&value, now + i * sizeof(T), sizeof(T));
+    changes += before != value ? 1 : 0;
+  }
+  return changes;
+}
+
+}  // namespace
+
+std::uint64_t count_changes(const std::byte* old, const std::byte* now, std::uint64_t count,
+                            std::size_t element_size) {
+  switch (element_size) {
+    case 1:
+      return count_changes<std::uint8_t>(old, now, count);
+    case 2:
+      return count_changes<std::uint16_t>(old, now, count);
+    case 4:
+      return count_changes<std::uint32_t>(old, now, count);
+    default:
+      return count_changes<std::uint64_t>(old, now, count);
+  }
+}
+
+namespace {
+
 // Readers look at the same bytes without a lock: an aligned element is never torn. The thread
 // sanitizer does not know that.
 template <class T>

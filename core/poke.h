@@ -86,6 +86,10 @@ class RecentValues {
   std::list<Entry> entries_ GUARDED_BY(mutex_);
 };
 
+// Elements of so many bytes (1, 2, 4 or 8) in which two arrays differ.
+std::uint64_t count_changes(const std::byte* old, const std::byte* now, std::uint64_t count,
+                            std::size_t element_size);
+
 // Stores the elements [range) of a view's stream in which `now` differs from `old`, where the slots
 // of these boxes hold them; each by one store. `skip` (may be none): a byte for each element, not 0
 // where it is left alone. False: the file could not be read or had no room there, and some were
