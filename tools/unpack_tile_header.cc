@@ -228,6 +228,9 @@ Status check_values(const ContainerHeader& header) {
                                                   "ZSCALE", "ZZERO",  "ZDITHER0"};
   static constexpr std::string_view stems[] = {"TNULL", "TSCAL", "TZERO", "ZVAL"};
   for (const std::string_view card : header.cards()) {
+    // It finds values behind any "=".
+    if (card.substr(0, 8).find('=') != std::string_view::npos)
+      return bad("a card has its = within its keyword");
     const std::string_view keyword = keyword_of(card);
     const bool is_number =
         std::find(std::begin(keywords), std::end(keywords), keyword) != std::end(keywords) ||

@@ -583,6 +583,8 @@ class Decompress(WithWorker):
         for keyword in ("ZDITHER0", "ZVAL2   ", "TTYPE1  "):  # cfitsio takes these for values
             nearly = self.edited(path).replace(b"COMMENT".ljust(CARD), f"{keyword}=".encode().ljust(CARD, b"x"), 1)
             self.refused(DECOMPRESS, nearly, keyword.rstrip(), hdu=1)
+        early = self.edited(path).replace(b"COMMENT".ljust(CARD), b"ZTILE1= ".ljust(CARD, b"x"), 1)
+        self.refused(DECOMPRESS, early, "keyword", hdu=1)
         unreadable = self.edited(path).replace(b"COMMENT".ljust(CARD), b"\x80".ljust(CARD), 1)
         self.refused(DECOMPRESS, unreadable, "not text", hdu=1)
         doubled = self.edited(path, ("ZVAL2", "2")).replace(b"ZNAME2  ", b"ZNAXIS1 ", 1)

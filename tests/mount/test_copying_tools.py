@@ -1130,7 +1130,8 @@ while True:
                     source = self.base / f"turn{view.suffix}"
                     source.write_bytes(self.fixed(view, states[(turn + 1) % 2].view("f4")))
                     run("cp", source, view)
-                    self.assertIsNone(reader.poll(), reader.returncode)
+                    if reader.poll() is not None:
+                        self.fail(f"turn {turn}: {reader.communicate()[1]}")
                 self.frames[2] = states[(turn + 1) % 2].view("f4")
                 said = reader.communicate(["before", "after"][(turn + 1) % 2] + "\n",
                                           timeout=mounted.PATIENCE)[1]
