@@ -17,10 +17,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <future>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -365,7 +367,10 @@ template <class T>
 class Job {
  public:
   Job(const Options& options, Cube cube)
-      : options_(options), cube_(std::move(cube)), clip_(options.sigma, options.iterations) {}
+      : options_(options),
+        cube_(std::move(cube)),
+        workers_(std::max(1U, std::thread::hardware_concurrency()),
+                 Worker{{options.sigma, options.iterations}, {}, {}}) {}
 
   Status run() {
     if (!options_.mask.empty()) ACCRETE_CHECK(image_.emplace().create(options_.mask, cube_));
@@ -408,15 +413,41 @@ class Job {
     return fail(std::errc::io_error, file.path() + " has become shorter");
   }
 
+  // What one thread needs, and what it finds.
+  struct Worker {
+    SigmaClip<T> clip;
+    std::vector<std::size_t> outliers;
+    std::vector<Repair> repairs;
+  };
+
+  // Each worker takes lines that follow each other, so all that is found is in order.
   void find(std::uint64_t first, std::uint64_t lines) {
-    const std::uint64_t length = cube_.length();
+    const std::uint64_t count = workers_.size();
+    std::vector<std::future<void>> others;
+    for (std::uint64_t i = count; i-- > 0;) {
+      const auto work = [=, this] {
+        find(workers_[i], first, lines * i / count, lines * (i + 1) / count);
+      };
+      if (i > 0)
+        others.push_back(std::async(work));
+      else
+        work();
+    }
+    for (std::future<void>& other : others) other.get();
     repairs_.clear();
-    for (std::uint64_t line = 0; line < lines; ++line) {
+    for (const Worker& worker : workers_)
+      repairs_.insert(repairs_.end(), worker.repairs.begin(), worker.repairs.end());
+  }
+
+  void find(Worker& worker, std::uint64_t first, std::uint64_t begin, std::uint64_t end) const {
+    const std::uint64_t length = cube_.length();
+    worker.repairs.clear();
+    for (std::uint64_t line = begin; line < end; ++line) {
       const std::span values = std::span<const T>(values_).subspan(line * length, length);
       const std::span given = std::span<const std::uint8_t>(given_).subspan(line * length, length);
-      const T median = clip_.clip(values, given, outliers_);
-      for (const std::size_t at : outliers_)
-        repairs_.push_back(
+      const T median = worker.clip.clip(values, given, worker.outliers);
+      for (const std::size_t at : worker.outliers)
+        worker.repairs.push_back(
             {(first + line) * length + at, element_of(values[at]), element_of(median)});
     }
   }
@@ -476,12 +507,11 @@ class Job {
 
   const Options& options_;
   Cube cube_;
-  SigmaClip<T> clip_;
+  std::vector<Worker> workers_;
   std::optional<OutlierImage> image_;
   Progress progress_;
   std::vector<T> values_;
   std::vector<std::uint8_t> given_;
-  std::vector<std::size_t> outliers_;
   std::vector<Repair> repairs_;
   std::uint64_t lines_ = 0;  // that are done
   std::uint64_t found_ = 0;

@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "tools/select.h"
+
 namespace accrete {
 
 // The middle of sorted values: the two values in the middle, or twice the one that is there.
@@ -90,10 +92,14 @@ class SigmaClip {
 
   Middle<T> middle_of_kept() {
     sorted_ = kept_;  // kept_ stays in the order of the line
-    const auto half = sorted_.begin() + static_cast<std::ptrdiff_t>(sorted_.size() / 2);
-    std::nth_element(sorted_.begin(), half, sorted_.end());
-    const T low = sorted_.size() % 2 == 0 ? *std::max_element(sorted_.begin(), half) : *half;
-    return {low, *half};
+    const std::size_t half = sorted_.size() / 2;
+    select(std::span(sorted_), half);
+    T low = sorted_[half];
+    if (sorted_.size() % 2 == 0) {
+      low = sorted_[0];
+      for (std::size_t i = 1; i < half; ++i) low = std::max(low, sorted_[i]);
+    }
+    return {low, sorted_[half]};
   }
 
   // Whether any was dropped. None is where all would be, as a limit below √2 may have it.
@@ -129,12 +135,21 @@ class SigmaClip {
   // The standard deviation of the scaled values (of the population: divided by their number).
   double scale_and_find_spread(double scale) {
     const auto n = static_cast<double>(deviations_.size());
-    double sum = 0;
-    for (double& deviation : deviations_) sum += deviation *= scale;
-    const double mean = sum / n;
-    double squares = 0;
-    for (const double deviation : deviations_) squares += (deviation - mean) * (deviation - mean);
-    return std::sqrt(squares / n);
+    for (double& deviation : deviations_) deviation *= scale;
+    const double mean = sum_of([](double deviation) { return deviation; }) / n;
+    return std::sqrt(sum_of([mean](double d) { return (d - mean) * (d - mean); }) / n);
+  }
+
+  // Of what `f` makes of the deviations. Several sums at once, as each addition takes its time.
+  template <class F>
+  double sum_of(F f) const {
+    constexpr std::size_t lanes = 8;
+    double sums[lanes] = {};
+    const std::size_t whole = deviations_.size() / lanes * lanes;
+    for (std::size_t i = 0; i < whole; i += lanes)
+      for (std::size_t lane = 0; lane < lanes; ++lane) sums[lane] += f(deviations_[i + lane]);
+    for (std::size_t i = whole; i < deviations_.size(); ++i) sums[i - whole] += f(deviations_[i]);
+    return std::accumulate(std::begin(sums), std::end(sums), 0.0);
   }
 
   const double limit_;
