@@ -21,6 +21,7 @@
 
 #include "core/cube_on_disk.h"
 #include "core/linearize.h"
+#include "core/prefetch.h"
 
 namespace accrete {
 
@@ -122,6 +123,7 @@ Status CubeOnDisk::gather_all(const Pinned& pinned, const View& view, Interval r
   const Pinned newest = pin();
   const BoxIndex patches = patches_of(*pinned.snapshot, *newest.snapshot);
   const std::byte* const from = newest.mapping.get();
+  prefetch_scattered(from, view, pinned->boxes, size_of(d.coding.type), range);
   const bool good =
       patches.size() == 0
           ? gather(view, pinned->boxes, from, d.coding, range, target, coding, pad)

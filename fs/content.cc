@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/linearize.h"
+#include "core/prefetch.h"
 
 namespace accrete {
 
@@ -82,6 +83,7 @@ bool add_from_mapping(Pieces& pieces, const Cube& cube, const Shown& shown,
   if (!collect_runs(*shown.content.view, shown.pinned->boxes, width, Slots::written, range.elements,
                     most, runs))
     return false;
+  prefetch(shown.pinned.mapping.get(), runs, width);
   std::uint64_t pad_elements = 0;
   for (const StreamRun& run : runs)
     if (run.is_pad) pad_elements = std::max(pad_elements, run.length);

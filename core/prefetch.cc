@@ -1,0 +1,84 @@
+#include "core/prefetch.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <vector>
+
+namespace accrete {
+
+namespace {
+
+constexpr std::size_t page = 4096;
+constexpr std::size_t least_run = 16 << 10;  // a shorter one is read with what lies around it
+constexpr std::size_t most_pages = 256;      // looked at in one call
+
+bool is_in_memory(std::byte* begin, std::size_t length) {
+  std::array<unsigned char, most_pages> resident;
+  for (std::size_t done = 0; done < length; done += most_pages * page) {
+    const std::size_t piece = std::min(length - done, most_pages * page);
+    if (::mincore(begin + done, piece, resident.data()) != 0) return true;  // then it is not known
+    const auto end = resident.begin() + static_cast<std::ptrdiff_t>((piece + page - 1) / page);
+    if (std::any_of(resident.begin(), end, [](unsigned char each) { return (each & 1) == 0; }))
+      return false;
+  }
+  return true;
+}
+
+void begin_to_read(std::byte* begin, std::size_t length) {
+  (void)::madvise(begin, length, MADV_WILLNEED);
+}
+
+}  // namespace
+
+void prefetch(const std::byte* mapping, std::span<const StreamRun> runs, std::size_t element_size) {
+  for (const StreamRun& run : runs) {
+    const std::uint64_t bytes = run.length * element_size;
+    if (run.is_pad || bytes < least_run) continue;
+    const std::uint64_t first = run.file_offset / page * page;
+    std::byte* const begin = const_cast<std::byte*>(mapping) + first;
+    const auto length = static_cast<std::size_t>(run.file_offset + bytes - first);
+    if (!is_in_memory(begin, length)) begin_to_read(begin, length);
+  }
+}
+
+void prefetch_scattered(const std::byte* mapping, const View& view, const BoxIndex& boxes,
+                        std::size_t element_size, Interval range) {
+  constexpr std::uint64_t least_elements = 16;
+  constexpr std::uint64_t most_bytes = 128 << 10;
+  constexpr std::uint64_t samples = 8;
+  if (range.length() < least_elements || range.length() * element_size > most_bytes) return;
+  const auto for_pages = [&](Interval part, const auto& visit) {
+    for_runs_in_boxes(view, boxes, element_size, Slots::written, part,
+                      [&](std::uint64_t, std::uint64_t count, std::uint64_t offset, const Box&) {
+                        for (std::uint64_t at = offset / page;
+                             at * page < offset + count * element_size; ++at)
+                          visit(at);
+                      });
+  };
+  std::byte* const bytes = const_cast<std::byte*>(mapping);
+  bool is_cold = false;
+  for (std::uint64_t i = 0; i < samples && !is_cold; ++i) {
+    const std::uint64_t at = range.begin + range.length() * i / samples;
+    for_pages({at, at + 1}, [&](std::uint64_t number) {
+      is_cold = is_cold || !is_in_memory(bytes + number * page, page);
+    });
+  }
+  if (!is_cold) return;
+  std::vector<std::uint64_t> pages;
+  for_pages(range, [&](std::uint64_t number) {
+    if (pages.empty() || pages.back() != number) pages.push_back(number);
+  });
+  std::sort(pages.begin(), pages.end());
+  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
+  for (std::size_t i = 0; i < pages.size();) {
+    std::size_t end = i + 1;
+    while (end < pages.size() && pages[end] == pages[end - 1] + 1) ++end;
+    begin_to_read(bytes + pages[i] * page, (end - i) * page);
+    i = end;
+  }
+}
+
+}  // namespace accrete
