@@ -65,6 +65,15 @@ class PokeFaultTest : public ::testing::Test {
     return testing::commit(**replacement, cube_->pin(), whole(), FormatId::raw);
   }
 
+  // To three pages, when the journal is synced for a first poke: when all was read, and nothing is
+  // stored yet.
+  SyncHook cut_bricks_short() const {
+    return SyncHook([bricks = bricks()](const std::string& file) {
+      if (file.starts_with("journal.")) fs::resize_file(bricks, 3 * 4096);
+      return 0;
+    });
+  }
+
   TemporaryDirectory directory_;
   std::string path_;
   std::unique_ptr<Store> store_;
@@ -99,7 +108,6 @@ TEST_F(PokeFaultTest, ElementsThatCannotBeReadAreAnError) {
   EXPECT_EQ(read_range(*cube_, pinned, view, {5, 8}), Bytes(3, std::byte{9}));
 }
 
-// A first poke syncs the journal when all was read and nothing is stored yet.
 TEST_F(PokeFaultTest, ElementsThatCannotBeStoredAreAnErrorAndNoneIsChanged) {
   const Bytes before = add(DType::u16, {64, 64, 16});
   ASSERT_TRUE(store_->sync().ok());
@@ -108,10 +116,7 @@ TEST_F(PokeFaultTest, ElementsThatCannotBeStoredAreAnErrorAndNoneIsChanged) {
   const auto size = fs::file_size(bricks());
   for (const bool replaces : {false, true}) {
     {
-      const SyncHook hook([&](const std::string& file) {
-        if (file.starts_with("journal.")) fs::resize_file(bricks(), 3 * 4096);
-        return 0;
-      });
+      const SyncHook hook = cut_bricks_short();
       const Bytes now = random_elements(random_, DType::u16, view.element_count());
       ASSERT_FALSE((replaces ? replace_all(now) : poke_all(now)).ok());
     }
@@ -141,10 +146,7 @@ TEST_F(PokeFaultTest, APageFromWhileElementsWereStoredIsStaleWhenTheyAreTakenBac
   for (const bool replaces : {false, true}) {
     RecentValues::Ticket former;
     {
-      const SyncHook hook([&](const std::string& file) {
-        if (file.starts_with("journal.")) fs::resize_file(bricks(), 3 * 4096);
-        return 0;
-      });
+      const SyncHook hook = cut_bricks_short();
       if (replaces) {
         const auto replacement = Replacement::begin(*cube_);
         ASSERT_TRUE((*replacement)->write(0, shown).ok());
