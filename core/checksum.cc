@@ -1,6 +1,10 @@
 #include "core/checksum.h"
 
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>  // XXH3 by the widest vectors that the processor has
+#else
 #include <xxhash.h>
+#endif
 
 #include <new>
 
@@ -41,7 +45,9 @@ void Checksummer::add(std::span<const std::byte> bytes) {
     XXH3_128bits_update(state_->xxh, bytes.data(), bytes.size());
 }
 
-std::uint64_t Checksummer::sum64() const { return XXH3_64bits_digest(state_->xxh); }
+std::uint64_t Checksummer::sum64() const {
+  return XXH3_64bits_digest(state_->xxh);
+}
 
 std::array<std::uint64_t, 2> Checksummer::sum128() const {
   const XXH128_hash_t hash = XXH3_128bits_digest(state_->xxh);

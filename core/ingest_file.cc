@@ -91,19 +91,29 @@ Status IngestFile::write_probing(std::uint64_t offset, std::span<const std::byte
     return write_staged(offset, bytes);
   }
   if (offset < head_.size()) next_look_ = 0;
+  // Mostly the first bytes tell what it is: they are looked at where they are.
+  const bool is_begin = head_.empty();
+  if (!is_begin) keep_head(offset, bytes);
+  const std::span<const std::byte> all = is_begin ? bytes : as_bytes(head_);
+  if (all.size() < next_look_) {
+    if (is_begin) keep_head(0, bytes);
+    return {};
+  }
+  next_look_ = all.size() + all.size() / 8;
+  ACCRETE_TRY(const Format::Look found, look(all, false, false));
+  if (found.kind == Format::Look::Kind::layout) {
+    ACCRETE_TRY(const bool is_direct, begin_direct(found.layout));
+    if (is_direct) return take_begin(is_begin ? std::string() : std::exchange(head_, {}), bytes);
+  }
+  if (is_begin) keep_head(0, bytes);
+  const bool is_known =
+      found.kind == Format::Look::Kind::layout || found.kind == Format::Look::Kind::packed;
+  return is_known || head_.size() > max_header ? stage() : Status();
+}
+
+void IngestFile::keep_head(std::uint64_t offset, std::span<const std::byte> bytes) {
   overwrite(head_, offset, bytes);
   size_ = head_.size();
-  if (head_.size() < next_look_) return {};
-  next_look_ = head_.size() + head_.size() / 8;
-  ACCRETE_TRY(const Format::Look found, look(as_bytes(head_), false, false));
-  switch (found.kind) {
-    case Format::Look::Kind::layout:
-      return begin_direct(found.layout);
-    case Format::Look::Kind::packed:
-      return stage();
-    default:
-      return head_.size() > max_header ? stage() : Status();
-  }
 }
 
 Status IngestFile::write_direct(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -424,21 +434,26 @@ void IngestFile::give_back_slab() {
   cube_->undefine_if_empty();
 }
 
-Status IngestFile::begin_direct(const FrameLayout& layout) {
+Result<bool> IngestFile::begin_direct(const FrameLayout& layout) {
   ACCRETE_CHECK(check_frame_size(layout));
-  if (layout.fortran_order) return stage();
+  if (layout.fortran_order) return false;
   ACCRETE_TRY(const bool has_layers, reserve_making_room(layout, false));
-  if (!has_layers) return stage();
-  state_ = State::direct;
-  // What of the first bytes are elements already.
-  const std::string all = std::exchange(head_, {});
-  head_ = all.substr(0, layout.data_offset);
+  if (has_layers) state_ = State::direct;
+  return has_layers;
+}
+
+// What came while probing: `kept`, or when that is empty `bytes`.
+Status IngestFile::take_begin(const std::string& kept, std::span<const std::byte> bytes) {
+  const std::span<const std::byte> all = kept.empty() ? bytes : as_bytes(kept);
+  const FrameLayout& layout = reserved_->layout;
+  const auto head = all.first(layout.data_offset);
+  head_ = as_text(head);
   data_sum_.reset();
   if (format(layout.format).says_sums(std::string_view(head_).substr(layout.header_offset)))
     data_sum_.emplace();
-  if (all.size() == layout.data_offset) return {};
-  size_ = layout.data_offset;
-  ACCRETE_CHECK(write_direct(size_, as_bytes(all).subspan(size_)));
+  size_ = head.size();
+  if (all.size() == head.size()) return {};
+  ACCRETE_CHECK(write_direct(size_, all.subspan(head.size())));
   size_ = all.size();
   return {};
 }

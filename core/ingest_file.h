@@ -79,7 +79,10 @@ class IngestFile final : public Ingest {
   Result<bool> reserve_making_room(const FrameLayout& layout, bool insist) REQUIRES(lock_)
       EXCLUDES(cube_->commit_lock());
   void give_back_slab() REQUIRES(lock_, cube_->commit_lock());
-  Status begin_direct(const FrameLayout& layout) REQUIRES(lock_);
+  // False: it has to be staged.
+  Result<bool> begin_direct(const FrameLayout& layout) REQUIRES(lock_);
+  void keep_head(std::uint64_t offset, std::span<const std::byte> bytes) REQUIRES(lock_);
+  Status take_begin(const std::string& kept, std::span<const std::byte> bytes) REQUIRES(lock_);
   Status stage() REQUIRES(lock_);  // to the staging file, whatever the state was
   Status pump() REQUIRES(lock_);   // from the staging file into the reserved layers
   Status pump_transposed() REQUIRES(lock_);
