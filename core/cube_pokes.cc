@@ -158,17 +158,17 @@ Status CubeOnDisk::plan_changes(const Pinned& pinned, const Pinned& newest, cons
     return count_changes(plan.old.get() + first * size, plan.now.get() + first * size, length,
                          size);
   };
-  plan.changes = changes_in(0, count);
-  if (plan.changes == 0) return {};
-  std::uint64_t in_boxes = 0;
+  std::uint64_t held = 0;      // by boxes,
+  std::uint64_t in_boxes = 0;  // and what of them changes
   std::uint64_t last_id = 0;
   std::optional<SlotFinder> finder;  // of the last box; nothing where it is all noted
   for_runs_in_boxes(
       view, pinned->boxes, size, Slots::written, range,
       [&](std::uint64_t stream, std::uint64_t length, std::uint64_t file, const Box& found) {
         const std::uint64_t changes = changes_in(stream, length);
-        if (changes == 0) return;
+        held += length;
         in_boxes += changes;
+        if (changes == 0) return;
         if (found.id != last_id) {
           last_id = found.id;
           // A box that is no more has no row to be noted in.
@@ -186,6 +186,7 @@ Status CubeOnDisk::plan_changes(const Pinned& pinned, const Pinned& newest, cons
           i += piece;
         }
       });
+  plan.changes = held == count ? in_boxes : changes_in(0, count);
   if (in_boxes == plan.changes) return {};
   plan.held = std::make_unique<std::byte[]>(count);
   gather_mask(view, pinned->boxes, range, plan.held.get());
@@ -406,8 +407,7 @@ Status CubeOnDisk::try_poke(const Pinned& pinned, const View& view, Interval ran
   MutexLock poking(poke_lock_);
   ACCRETE_CHECK(writable());
   ACCRETE_CHECK(gather_all(pinned, view, range, plan.old.get(), coding));
-  std::memcpy(plan.now.get(), plan.old.get(), bytes);
-  ACCRETE_CHECK(edit.apply(plan.now.get()));
+  ACCRETE_CHECK(edit.apply(plan.old.get(), plan.now.get()));
   // Where something is being told, these elements may not be known everywhere as they are.
   const bool is_told = recent_.empty();
   if (origin.is_page() && !is_told) drop_stale(view, range, edit, origin, size, plan);

@@ -102,8 +102,12 @@ Status IngestFile::write_probing(std::uint64_t offset, std::span<const std::byte
   next_look_ = all.size() + all.size() / 8;
   ACCRETE_TRY(const Format::Look found, look(all, false, false));
   if (found.kind == Format::Look::Kind::layout) {
+    if (is_begin) keep_head(0, bytes.first(found.layout.data_offset));
     ACCRETE_TRY(const bool is_direct, begin_direct(found.layout));
-    if (is_direct) return take_begin(is_begin ? std::string() : std::exchange(head_, {}), bytes);
+    if (is_direct) {
+      const std::string kept = std::exchange(head_, {});
+      return take_begin(is_begin ? bytes : as_bytes(kept));
+    }
   }
   if (is_begin) keep_head(0, bytes);
   const bool is_known =
@@ -442,9 +446,8 @@ Result<bool> IngestFile::begin_direct(const FrameLayout& layout) {
   return has_layers;
 }
 
-// What came while probing: `kept`, or when that is empty `bytes`.
-Status IngestFile::take_begin(const std::string& kept, std::span<const std::byte> bytes) {
-  const std::span<const std::byte> all = kept.empty() ? bytes : as_bytes(kept);
+// All that came while probing.
+Status IngestFile::take_begin(std::span<const std::byte> all) {
   const FrameLayout& layout = reserved_->layout;
   const auto head = all.first(layout.data_offset);
   head_ = as_text(head);

@@ -82,7 +82,7 @@ class IngestFile final : public Ingest {
   // False: it has to be staged.
   Result<bool> begin_direct(const FrameLayout& layout) REQUIRES(lock_);
   void keep_head(std::uint64_t offset, std::span<const std::byte> bytes) REQUIRES(lock_);
-  Status take_begin(const std::string& kept, std::span<const std::byte> bytes) REQUIRES(lock_);
+  Status take_begin(std::span<const std::byte> all) REQUIRES(lock_);
   Status stage() REQUIRES(lock_);  // to the staging file, whatever the state was
   Status pump() REQUIRES(lock_);   // from the staging file into the reserved layers
   Status pump_transposed() REQUIRES(lock_);

@@ -31,6 +31,8 @@ namespace accrete {
 
 namespace {
 
+constexpr std::uint64_t cache_line = 64;
+
 // Consecutive coordinates of one axis; `stream`: the term of the first in the stream index.
 struct Piece {
   std::int64_t first = 0;
@@ -429,23 +431,76 @@ class ScatteredRows {
 
 namespace {
 
-// False: the mapping could not be read. What the walk needs it has from an earlier one, so that
-// nothing is owned by what is left where it stands.
-bool copy_blocks(Walk& walk, const View& view, const std::byte* mapping, Coding at_rest,
+// Asks for the elements of a block that is a line across layers, each of which is in a page of its
+// own: while the processor looks for them, the block before is copied and the next one is found.
+void ask_for_line(const Block& block, const std::byte* mapping) {
+  constexpr std::uint64_t most = 256;
+  std::size_t along = block.extent.size();
+  for (std::size_t d = 0; d < block.extent.size(); ++d) {
+    if (block.extent[d] == 1) continue;
+    if (along != block.extent.size()) return;
+    along = d;
+  }
+  if (along == block.extent.size() || block.file_stride[along] < cache_line) return;
+  const std::byte* at = mapping + block.file_offset;
+  for (std::uint64_t i = std::min(block.extent[along], most); i > 0; --i) {
+    __builtin_prefetch(at);
+    at += block.file_stride[along];
+  }
+}
+
+// The blocks of a range. They are kept when they are few, as those of a column are, since finding
+// them then takes long beside what they hold; many are found again each time.
+class Blocks {
+ public:
+  Blocks(const View& view, const BoxIndex& boxes, std::size_t element_size, Interval range)
+      : walk_(view, boxes, element_size, Slots::written, range) {
+    walk_.for_blocks([&](const Block& block) {
+      elements_ += block.element_count();
+      if (++number_ <= few) kept_.push_back(block);
+    });
+  }
+
+  std::uint64_t elements() const { return elements_; }
+
+  // Owns nothing that it did not own before (core/fault_guard.h).
+  template <class Visit>
+  void for_each(const Visit& visit) {
+    if (number_ > few) return walk_.for_blocks(visit);
+    for (const Block& block : kept_) visit(block);
+  }
+
+ private:
+  static constexpr std::size_t few = 256;
+
+  Walk walk_;
+  std::uint64_t elements_ = 0;
+  std::size_t number_ = 0;
+  std::vector<Block> kept_;
+};
+
+// False: the mapping could not be read.
+bool copy_blocks(Blocks& blocks, const View& view, const std::byte* mapping, Coding at_rest,
                  std::byte* target, Coding coding) {
   const std::size_t size = size_of(at_rest.type);
   ScatteredRows scattered(mapping, target, at_rest, coding);
   PerAxis<std::uint64_t> target_stride(view.rank());
+  const auto copy_block = [&](const Block& block) {
+    std::byte* const to = target + block.stream_index * size;
+    const std::byte* const from = mapping + block.file_offset;
+    if (block.element_count() == 1) return recode(to, from, 1, at_rest, coding);
+    for (std::size_t d = 0; d < view.rank(); ++d) target_stride[d] = block.stream_stride[d] * size;
+    strided_copy(to, target_stride, from, block.file_stride, block.extent, at_rest, coding);
+  };
+  Block last;  // is copied when the next one was asked for
   auto copy = [&] {
-    walk.for_blocks([&](const Block& block) {
+    blocks.for_each([&](const Block& block) {
       if (scattered.take(block)) return;
-      std::byte* const to = target + block.stream_index * size;
-      const std::byte* const from = mapping + block.file_offset;
-      if (block.element_count() == 1) return recode(to, from, 1, at_rest, coding);
-      for (std::size_t d = 0; d < view.rank(); ++d)
-        target_stride[d] = block.stream_stride[d] * size;
-      strided_copy(to, target_stride, from, block.file_stride, block.extent, at_rest, coding);
+      ask_for_line(block, mapping);
+      if (last.box != nullptr) copy_block(last);
+      last = block;
     });
+    if (last.box != nullptr) copy_block(last);
     scattered.copy();
   };
   return run_guarded(copy);
@@ -455,15 +510,15 @@ bool copy_blocks(Walk& walk, const View& view, const std::byte* mapping, Coding 
 
 bool gather(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
             Interval range, std::byte* target, Coding coding, const Element& pad) {
-  Walk walk(view, boxes, size_of(at_rest.type), Slots::written, range);
-  if (walk.count() < range.length()) fill(target, range.length(), pad, coding.type);
-  return copy_blocks(walk, view, mapping, at_rest, target, coding);
+  Blocks blocks(view, boxes, size_of(at_rest.type), range);
+  if (blocks.elements() < range.length()) fill(target, range.length(), pad, coding.type);
+  return copy_blocks(blocks, view, mapping, at_rest, target, coding);
 }
 
 bool gather_over(const View& view, const BoxIndex& boxes, const std::byte* mapping, Coding at_rest,
                  Interval range, std::byte* target, Coding coding) {
-  Walk walk(view, boxes, size_of(at_rest.type), Slots::written, range);
-  return walk.count() == 0 || copy_blocks(walk, view, mapping, at_rest, target, coding);
+  Blocks blocks(view, boxes, size_of(at_rest.type), range);
+  return blocks.elements() == 0 || copy_blocks(blocks, view, mapping, at_rest, target, coding);
 }
 
 void gather_mask(const View& view, const BoxIndex& boxes, Interval range, std::byte* target) {

@@ -35,9 +35,10 @@ struct Pinned {
 class ElementEdit {
  public:
   virtual ~ElementEdit() = default;
-  // `now`: the elements as they are; makes of them what they shall be. On an error nothing changes.
-  virtual Status apply(std::byte* now) = 0;
+  // Writes to `now`, all of it, what the elements `old` shall be. On an error nothing changes.
+  virtual Status apply(const std::byte* old, std::byte* now) = 0;
   // True when this element, as the writer is shown it, is what it left as element i of the range.
+  // After apply(), while what that was given is there.
   virtual bool leaves(std::uint64_t i, const std::byte* element) const = 0;
 };
 

@@ -48,7 +48,7 @@ void prefetch_scattered(const std::byte* mapping, const View& view, const BoxInd
                         std::size_t element_size, Interval range) {
   constexpr std::uint64_t least_elements = 16;
   constexpr std::uint64_t most_bytes = 128 << 10;
-  constexpr std::uint64_t samples = 8;
+  constexpr std::uint64_t samples = 3;
   if (range.length() < least_elements || range.length() * element_size > most_bytes) return;
   const auto for_pages = [&](Interval part, const auto& visit) {
     for_runs_in_boxes(view, boxes, element_size, Slots::written, part,

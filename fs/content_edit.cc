@@ -27,16 +27,54 @@ class FileEdit final : public ElementEdit {
         count_(count),
         width_(content.bytes_per_element) {}
 
-  Status apply(std::byte* now) override {
+  Status apply(const std::byte* old, std::byte* now) override {
+    if (!is_plain()) return apply_shown(old, now);
+    const std::size_t size = size_of(at_rest_.type);
+    const std::uint64_t first = skip_ == 0 ? 0 : 1;
+    const std::uint64_t end = std::max(first, (skip_ + bytes_.size()) / width_);
+    for (const std::uint64_t i : {std::uint64_t{0}, count_ - 1}) {
+      if (i >= first && i < end) continue;
+      const std::array<std::byte, 8> element = plain_element(old, i);
+      recode(now + i * size, element.data(), 1, content_.coding, at_rest_);
+    }
+    if (first < end)
+      recode(now + first * size, bytes_.data() + (first * width_ - skip_), end - first,
+             content_.coding, at_rest_);
+    old_ = old;
+    return {};
+  }
+
+  bool leaves(std::uint64_t i, const std::byte* element) const override {
+    std::array<std::byte, 64> shown;
+    show(shown.data(), element, 1);
+    if (is_plain()) return std::memcmp(shown.data(), plain_element(old_, i).data(), width_) == 0;
+    return std::memcmp(shown.data(), after_.data() + i * width_, width_) == 0;
+  }
+
+ private:
+  // The file has the elements themselves, by at most another coding.
+  bool is_plain() const { return transfer_ == nullptr && content_.printer == nullptr; }
+
+  // One of these as the file is to show it: what was written, over what was there where that has
+  // only a part of it.
+  std::array<std::byte, 8> plain_element(const std::byte* old, std::uint64_t i) const {
+    std::array<std::byte, 8> element;
+    show(element.data(), old + i * width_, 1);
+    const std::uint64_t begin = std::max<std::uint64_t>(i * width_, skip_);
+    const std::uint64_t end = std::min<std::uint64_t>((i + 1) * width_, skip_ + bytes_.size());
+    if (begin < end)
+      std::memcpy(element.data() + (begin - i * width_), bytes_.data() + (begin - skip_),
+                  end - begin);
+    return element;
+  }
+
+  Status apply_shown(const std::byte* old, std::byte* now) {
     const std::size_t size = size_of(at_rest_.type);
     std::vector<std::byte> before(count_ * width_);
-    show(before.data(), now, count_);
+    show(before.data(), old, count_);
     after_ = before;
     std::memcpy(after_.data() + skip_, bytes_.data(), bytes_.size());
-    if (transfer_ == nullptr && content_.printer == nullptr) {
-      recode(now, after_.data(), count_, content_.coding, at_rest_);
-      return {};
-    }
+    std::memcpy(now, old, count_ * size);
     // An element that shows as before stays as it is: the file may not show all of it.
     for (std::uint64_t i = 0; i < count_; ++i)
       if (std::memcmp(before.data() + i * width_, after_.data() + i * width_, width_) != 0)
@@ -44,13 +82,6 @@ class FileEdit final : public ElementEdit {
     return {};
   }
 
-  bool leaves(std::uint64_t i, const std::byte* element) const override {
-    std::array<std::byte, 64> shown;
-    show(shown.data(), element, 1);
-    return std::memcmp(shown.data(), after_.data() + i * width_, width_) == 0;
-  }
-
- private:
   void show(std::byte* target, const std::byte* elements, std::uint64_t count) const {
     if (transfer_ != nullptr) return transfer_->to_file(target, elements, count);
     if (content_.printer == nullptr)
@@ -81,7 +112,8 @@ class FileEdit final : public ElementEdit {
   const std::size_t skip_;
   const std::uint64_t count_;
   const std::size_t width_;
-  std::vector<std::byte> after_;  // the elements as the file is to show them
+  const std::byte* old_ = nullptr;  // plain: what apply() was given; outlives leaves()
+  std::vector<std::byte> after_;    // others: the elements as the file is to show them
 };
 
 // The file's bytes of a range before its elements.

@@ -1,6 +1,7 @@
 #include "fs/tree.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "fs/directories.h"
 #include "fs/frame_node.h"
@@ -195,7 +196,9 @@ struct stat Tree::file_attributes(std::uint64_t size, std::int64_t mtime_ns, boo
 void set_size(struct stat& attributes, std::uint64_t size) {
   attributes.st_size = static_cast<off_t>(size);
   attributes.st_blocks = static_cast<blkcnt_t>((size + 511) / 512);
-  attributes.st_blksize = 1 << 20;  // cp and cat ask in such pieces
+  // cp and cat ask in such pieces, and the kernel holds all of a reader's buffer while it waits.
+  attributes.st_blksize =
+      static_cast<blksize_t>(std::bit_ceil(std::clamp<std::uint64_t>(size, 4096, 1 << 20)));
 }
 
 void set_times(struct stat& attributes, std::int64_t ns) {

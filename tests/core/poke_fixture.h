@@ -20,7 +20,7 @@ class Overlay final : public ElementEdit {
  public:
   Overlay(Coding at_rest, Bytes elements) : at_rest_(at_rest), elements_(std::move(elements)) {}
 
-  Status apply(std::byte* now) override {
+  Status apply(const std::byte*, std::byte* now) override {
     recode(now, elements_.data(), elements_.size() / size(), native(at_rest_.type), at_rest_);
     return {};
   }
@@ -40,7 +40,9 @@ class Overlay final : public ElementEdit {
 // One that cannot be applied.
 class Refusal final : public ElementEdit {
  public:
-  Status apply(std::byte*) override { return fail(std::errc::invalid_argument, "no"); }
+  Status apply(const std::byte*, std::byte*) override {
+    return fail(std::errc::invalid_argument, "no");
+  }
   bool leaves(std::uint64_t, const std::byte*) const override { return false; }
 };
 

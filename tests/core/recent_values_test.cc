@@ -25,7 +25,7 @@ constexpr PokeOrigin page_of_b{8};
 class WholeEdit final : public ElementEdit {
  public:
   explicit WholeEdit(Values values) : values_(std::move(values)) {}
-  Status apply(std::byte* now) override {
+  Status apply(const std::byte*, std::byte* now) override {
     std::memcpy(now, values_.data(), values_.size() * sizeof(std::uint32_t));
     return {};
   }

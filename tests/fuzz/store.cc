@@ -38,7 +38,7 @@ struct Record {
 class Fill final : public ElementEdit {
  public:
   Fill(std::size_t bytes, std::byte value) : bytes_(bytes), value_(value) {}
-  Status apply(std::byte* now) override {
+  Status apply(const std::byte*, std::byte* now) override {
     std::fill(now, now + bytes_, value_);
     return {};
   }

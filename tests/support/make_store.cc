@@ -167,7 +167,8 @@ class Overwrite final : public ElementEdit {
         chosen_(std::move(chosen)),
         size_(elements_.size() / chosen_.size()) {}
 
-  Status apply(std::byte* now) override {
+  Status apply(const std::byte* old, std::byte* now) override {
+    std::memcpy(now, old, elements_.size());
     for (std::size_t i = 0; i < chosen_.size(); ++i)
       if (chosen_[i] != 0) std::memcpy(now + i * size_, elements_.data() + i * size_, size_);
     return {};
