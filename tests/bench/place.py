@@ -73,9 +73,9 @@ def sync_disk(directory):
     run("sync", "-f", directory)
 
 
-def read(paths):
+def read(paths, buffer=1 << 20):
     """Seconds to open, read and close each of the files, by bench-reader."""
-    return _reader("read", paths)[0]
+    return _reader(paths, "read", str(buffer))
 
 
 def warm(*paths):
@@ -86,14 +86,20 @@ def warm(*paths):
 
 
 def stat(paths):
-    return _reader("stat", paths)[0]
+    """Seconds to ask for the attributes of each."""
+    return _reader(paths, "stat")
 
 
-def _reader(work, paths):
+def walk(directory):
+    """Seconds to list a directory and ask for the attributes of each file as it comes."""
+    return _reader([directory], "walk")
+
+
+def _reader(paths, *work):
     listed = b"".join(os.fsencode(path) + b"\n" for path in paths)
-    said = subprocess.run([program("BENCH_READER"), work], input=listed, stdout=subprocess.PIPE,
+    said = subprocess.run([program("BENCH_READER"), *work], input=listed, stdout=subprocess.PIPE,
                           check=True).stdout.split()
     seconds, total = float(said[0]), int(said[1])
-    if work == "read" and total == 0:
+    if total == 0:
         raise AssertionError(f"{paths[0]} and the others are empty")
-    return seconds, total
+    return seconds

@@ -1,5 +1,5 @@
-"""The cube that is read: 2 GiB, 512 × 256 × 4,096 float32, as each side keeps it, all with the same
-values. What a side keeps is made when it is first asked for."""
+"""Cubes that are read, as each side keeps them, all with the same values. What a side keeps is made
+when it is first asked for."""
 import functools
 
 import numpy as np
@@ -7,18 +7,20 @@ from frames import fits_bytes
 from mounted import run
 from place import sync_cube
 
-NX, NY = 512, 256
 SLICE = 64  # planes that are made at once
 
 
 class Series:
+    """2 GiB: 4,096 planes of 512 KiB, 512 × 256 float32."""
+    nx, ny, planes_in_all = 512, 256, 4096
+
     def __init__(self, place):
         self.place = place
-        self.depth = place.scaled(4096, 128) // SLICE * SLICE
-        self.shape = (self.depth, NY, NX)
-        self.directory = place.made_directory("series")
+        self.depth = place.scaled(self.planes_in_all, 128) // SLICE * SLICE
+        self.shape = (self.depth, self.ny, self.nx)
+        self.directory = place.made_directory(type(self).__name__)
         self.random = np.random.default_rng(3)
-        self.noise = self.random.standard_normal((NY, NX), dtype=np.float32)
+        self.noise = self.random.standard_normal((self.ny, self.nx), dtype=np.float32)
 
     def planes(self):
         """(index, some planes), to the end."""
@@ -27,7 +29,8 @@ class Series:
 
     def columns(self, count):
         """Random (x, y)."""
-        return [(int(self.random.integers(NX)), int(self.random.integers(NY))) for _ in range(count)]
+        return [(int(self.random.integers(self.nx)), int(self.random.integers(self.ny)))
+                for _ in range(count)]
 
     @functools.cached_property
     def frames(self):
@@ -85,7 +88,7 @@ class Series:
     @functools.cache
     def _chunked(self, name):
         path = self.directory / name
-        chunks = (1, NY, NX) if name.endswith("planar") else (64, 64, 64)
+        chunks = (1, self.ny, self.nx) if name.endswith("planar") else (64, 64, 64)
         target = open_hdf5(path, "w") if name.startswith("h5py") else None
         if target is not None:
             data = target.create_dataset("cube", self.shape, "f4", chunks=chunks)
@@ -97,6 +100,11 @@ class Series:
         if target is not None:
             target.close()
         return path
+
+
+class CameraSeries(Series):
+    """2 GiB: 256 planes of 8 MiB, 2,048 × 1,024 float32, as cameras give them."""
+    nx, ny, planes_in_all = 2048, 1024, 256
 
 
 def open_hdf5(path, mode="r"):

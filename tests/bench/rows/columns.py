@@ -5,9 +5,10 @@ import numpy as np
 from astropy.io import fits
 from measure import Line, drop_caches, present, timed, work
 from place import read, warm
-from series import NY, Series, column_view, open_hdf5, open_zarr, row_view
+from series import Series, column_view, open_hdf5, open_zarr, row_view
 
 COUNT = 200  # columns that a side reads in a round
+BUFFER = 128 << 10  # that of cat for a small file
 
 
 @work("200 columns of 4,096 values, each open, read, close",
@@ -28,11 +29,11 @@ def one(place):
           place.passthrough(small.directory, "direct") as direct):
         def accretefs():
             warm(series.bricks)
-            return read([m / "c" / column_view(x, y) for x, y in series.columns(COUNT)])
+            return read([m / "c" / column_view(x, y) for x, y in series.columns(COUNT)], BUFFER)
 
         yield {"accretefs": accretefs, "numpy": lambda: numpy(series.columns(COUNT)),
-               "small file": lambda: read(small.fresh(cached.mnt)),
-               "small file direct": lambda: read(small.fresh(direct.mnt))}
+               "small file": lambda: read(small.fresh(cached.mnt), BUFFER),
+               "small file direct": lambda: read(small.fresh(direct.mnt), BUFFER)}
 
 
 class SmallFiles:
@@ -61,7 +62,7 @@ class SmallFiles:
 def all_warm(place):
     series = place.made(Series)
     cube = series.memmap()
-    source, target = np.zeros((2, NY * series.noise.shape[1] * 64), np.float32)
+    source, target = np.zeros((2, series.noise.size * 64), np.float32)
 
     def memcpy():
         for _ in range(cube.size // source.size):
@@ -69,7 +70,7 @@ def all_warm(place):
 
     def numpy():
         warm(series.flat)
-        return timed(lambda: [np.ascontiguousarray(cube[:, y, :].T) for y in range(NY)])
+        return timed(lambda: [np.ascontiguousarray(cube[:, y, :].T) for y in range(series.ny)])
 
     def cat():
         warm(series.flat)
@@ -78,7 +79,7 @@ def all_warm(place):
     with place.mount(series.store) as m:
         def accretefs():
             warm(series.bricks)
-            return read([m / "c" / row_view(y) for y in range(NY)])
+            return read([m / "c" / row_view(y) for y in range(series.ny)])
 
         yield {"accretefs": accretefs, "numpy": numpy, "cat": cat, "memcpy": lambda: timed(memcpy)}
 
@@ -92,7 +93,7 @@ def all_cold(place):
     def accretefs():
         drop_caches(series.bricks)
         with place.mount(series.store) as m:
-            return read([m / "c" / row_view(y) for y in range(NY)])
+            return read([m / "c" / row_view(y) for y in range(series.ny)])
 
     def cat():
         drop_caches(series.flat)

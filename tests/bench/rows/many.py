@@ -11,7 +11,7 @@ import numpy as np
 from frames import npy_bytes
 from measure import Line, Stopwatch, timed, work
 from mounted import shape_of
-from place import stat, sync_cube
+from place import stat, sync_cube, walk
 
 SHAPE = (3, 5)
 COUNT = 200  # appends that a side does in a round
@@ -95,8 +95,19 @@ def listing(place):
                "passthrough": lambda: timed(list_all, passthrough.mnt)}
 
 
-@work("stat of 100,000 planes",
+@work("list 100,000 planes and stat each as it comes",
       Line("a directory of tmpfs", "planes", ("tmpfs",), "time", 4, 2, "tmpfs"),
+      Line("a passthrough mount of that", "planes", ("passthrough",), limit="tmpfs"), pinned=True)
+def walking(place):
+    many = place.made(Many)
+    with (place.mount(many.store) as m, EmptyFiles(many.count) as empty,
+          place.passthrough(empty) as passthrough):
+        yield {"planes": lambda: walk(m / "c/slices/xy"), "tmpfs": lambda: walk(empty),
+               "passthrough": lambda: walk(passthrough.mnt)}
+
+
+@work("stat of 100,000 planes by name",
+      Line("a directory of tmpfs", "planes", ("tmpfs",), limit="tmpfs"),
       Line("a passthrough mount of that", "planes", ("passthrough",), limit="tmpfs"), pinned=True)
 def attributes(place):
     many = place.made(Many)

@@ -5,9 +5,9 @@ import os
 import numpy as np
 from measure import Line, drop_caches, timed, work
 from place import read, warm
-from series import Series, plane_view
+from series import CameraSeries, Series, plane_view
 
-COUNT = 200  # planes of 512 KiB that a side reads in a round
+BYTES = 200 << 20  # that a side reads in a round, about
 
 
 def turns(order, count):
@@ -16,11 +16,11 @@ def turns(order, count):
     return lambda: list(itertools.islice(planes, count))
 
 
-def reading(place, io):
+def reading(place, kind, io):
     """Each side opens, reads and closes planes that it has not read before, twice, while what lies
     on the disk is in the page cache."""
-    series = place.made(Series)
-    count = min(COUNT, series.depth // 8)
+    series = place.made(kind)
+    count = min(BYTES // series.noise.nbytes, series.depth // 8)
     order = [int(z) for z in series.random.permutation(series.depth)]
 
     def side(path_of, below=None):
@@ -44,25 +44,45 @@ def reading(place, io):
                "passthrough direct": side(lambda z: direct / series.frame(z).name)}
 
 
-@work("read planes of 512 KiB, io=direct",
+@work("read planes of 8 MiB, io=direct",
       Line("a passthrough mount", "accretefs", ("passthrough",), "speed", 1.5, None, "plain"),
-      Line("the same, direct", "accretefs", ("passthrough direct",), "speed", 1.5, None, "plain"),
+      Line("the same, direct", "accretefs", ("passthrough direct",), "speed", limit="plain"),
       Line("plain FITS files", "accretefs", ("plain",), "speed", 0.5, 0.8, "plain"),
       Line("plain FITS files, both again", "accretefs again", ("plain again",), "speed", 0.5, 0.8,
            "plain again"),
       pinned=True)
 def direct(place):
-    yield from reading(place, "direct")
+    yield from reading(place, CameraSeries, "direct")
 
 
-@work("read planes of 512 KiB, io=cached",
-      Line("a passthrough mount", "accretefs", ("passthrough",), "speed", 1.5, None, "plain"),
-      Line("plain FITS files", "accretefs", ("plain",), "speed", 0.5, 0.8, "plain"),
+@work("read planes of 8 MiB, io=cached",
+      Line("a passthrough mount", "accretefs", ("passthrough",), "speed", limit="plain"),
+      Line("plain FITS files", "accretefs", ("plain",), "speed", limit="plain"),
       Line("plain FITS files, both again", "accretefs again", ("plain again",), "speed", 0.9, 1.0,
            "plain again"),
       pinned=True)
 def cached(place):
-    yield from reading(place, "cached")
+    yield from reading(place, CameraSeries, "cached")
+
+
+@work("read small planes of 512 KiB, io=direct",
+      Line("a passthrough mount", "accretefs", ("passthrough",), "speed", 1.5, None, "plain"),
+      Line("the same, direct", "accretefs", ("passthrough direct",), "speed", limit="plain"),
+      Line("plain FITS files", "accretefs", ("plain",), "speed", limit="plain"),
+      Line("plain FITS files, both again", "accretefs again", ("plain again",), "speed",
+           limit="plain again"),
+      pinned=True)
+def small_direct(place):
+    yield from reading(place, Series, "direct")
+
+
+@work("read small planes of 512 KiB, io=cached",
+      Line("a passthrough mount", "accretefs", ("passthrough",), "speed", limit="plain"),
+      Line("plain FITS files, both again", "accretefs again", ("plain again",), "speed",
+           limit="plain again"),
+      pinned=True)
+def small_cached(place):
+    yield from reading(place, Series, "cached")
 
 
 @work("64 random planes, cold",

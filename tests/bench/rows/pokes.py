@@ -4,7 +4,7 @@ import os
 import numpy as np
 from measure import Line, timed, work
 from place import sync_cube, warm
-from series import NX, NY, Series, column_view
+from series import Series, column_view
 
 COUNT = 100  # columns or planes that a side writes in a round
 
@@ -54,8 +54,10 @@ def columns(place):
     def assign(cube, at, values):
         cube[:, at[1], at[0]] = values
 
-    yield from writing(place, COUNT, np.arange(place.made(Series).depth, dtype=np.float32),
-                       lambda random, n: list(zip(random.integers(NX, size=n), random.integers(NY, size=n))),
+    series = place.made(Series)
+    yield from writing(place, COUNT, np.arange(series.depth, dtype=np.float32),
+                       lambda random, n: list(zip(random.integers(series.nx, size=n),
+                                                  random.integers(series.ny, size=n))),
                        lambda at: column_view(*at), assign)
 
 
@@ -65,7 +67,9 @@ def planes(place):
     def assign(cube, at, values):
         cube[at] = values
 
-    depth = place.made(Series).depth
-    yield from writing(place, min(COUNT, depth // 2), np.arange(NX * NY, dtype=np.float32).reshape(NY, NX),
+    series = place.made(Series)
+    depth = series.depth
+    plane = np.arange(series.noise.size, dtype=np.float32).reshape(series.noise.shape)
+    yield from writing(place, min(COUNT, depth // 2), plane,
                        lambda random, n: random.permutation(depth)[:n],
                        lambda at: f"slices/xy/z{at:06}.raw", assign)
