@@ -162,10 +162,11 @@ Status CubeOnDisk::publish(Draft draft, bool durably) {
   else if (delta.definition || !delta.edits.empty() || !delta.boxes.empty() ||
            !delta.arrangements.empty())
     changed_ns_ = now_ns();
+  // Before the snapshot: who finds this one after it has asked what is common finds no older.
+  for (const FrameRow& row : delta.frames) count_facts(*before, row);
   set_snapshot(next);
   for (const FrameRow& row : delta.frames)
     if (const auto old = before->frames.find(row.id)) drop_name(*old, row);
-  for (const FrameRow& row : delta.frames) count_facts(*before, row);
   return {};
 }
 

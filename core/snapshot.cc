@@ -59,6 +59,36 @@ Status put_frame(Snapshot& next, const FrameRow& row) {
   return {};
 }
 
+// Whether indexes that were there mean something else.
+bool renumbers(const PerAxis<Axis>& before, const PerAxis<Axis>& next) {
+  if (before.size() != next.size()) return true;
+  for (std::size_t a = 0; a < next.size(); ++a)
+    if (before[a].epoch() != next[a].epoch()) return true;
+  return false;
+}
+
+// Whether views show other elements or cards by it, whatever becomes of the frames.
+bool redefines_views(const Definition& before, const Definition& next) {
+  const auto header = [](const Settings& settings) {
+    return std::tie(settings.header, settings.header_first, settings.header_last,
+                    settings.header_extent);
+  };
+  return before.defined != next.defined || before.coding != next.coding ||
+         before.letters != next.letters || header(before.settings) != header(next.settings);
+}
+
+// Whether a frame that was there is another to views: all but its times, owner and mode.
+bool changes_frames(const Snapshot& before, const Delta& delta) {
+  const auto shown = [](const FrameRow& row) {
+    return std::tie(row.state, row.name, row.prefix, row.cards, row.runs, row.grow_axis, row.first,
+                    row.extent);
+  };
+  return std::any_of(delta.frames.begin(), delta.frames.end(), [&](const FrameRow& row) {
+    const auto old = before.frames.find(row.id);
+    return old && shown(*old) != shown(row);
+  });
+}
+
 }  // namespace
 
 std::optional<FrameRow> FrameTable::find(FrameId id) const {
@@ -203,6 +233,9 @@ Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delt
   }
   for (const FrameRow& row : delta.frames) ACCRETE_CHECK(put_frame(*next, row));
   next->newest = next->places.total().newest;
+  if (renumbers(before.axes, next->axes) || redefines_views(before.definition, next->definition) ||
+      changes_frames(before, delta))
+    ++next->revision;
   if (redefines &&
       (next->boxes.size() > delta.boxes.size() || next->patches.size() > delta.patches.size() ||
        next->places.size() > delta.frames.size()))

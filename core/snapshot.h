@@ -191,6 +191,9 @@ class FrameTable {
 
 struct Snapshot {
   std::uint64_t generation = 0;  // counts applied deltas
+  // Those of this run that changed more than came to the ends of axes: what an index means, how
+  // the cube is defined, what the headers of what was there say.
+  std::uint64_t revision = 0;
   Definition definition;
   PerAxis<Axis> axes;  // definition.rank of them, when defined
   BoxIndex boxes;

@@ -129,11 +129,14 @@ void FrameFile::refuse(Reply& reply, const Error& error) {
 }
 
 Status FrameFile::settle() {
-  return edits_.settle([this](const TextChanges&, const TextChanges& now) {
+  return edits_.settle([this](const TextChanges&, const TextChanges& now) -> Status {
     const std::shared_ptr<const Shown> shown = current();
     TextChanges all = shown->content.changes;
     all.put(now);
-    return state().cube().set_frame_prefix(node_->id_, shown->content.before, all);
+    ACCRETE_CHECK(state().cube().set_frame_prefix(node_->id_, shown->content.before, all));
+    // Names of views mean files with other headers now.
+    state().tree().publisher().announce(node_->state_, nullptr, nullptr);
+    return {};
   });
 }
 

@@ -16,6 +16,7 @@
 
 #include "core/result.h"
 #include "fs/inode.h"
+#include "fs/lease.h"
 #include "fs/reply.h"
 
 namespace accrete {
@@ -82,6 +83,8 @@ class Listing {
   virtual ~Listing() = default;
   virtual std::uint64_t size() const = 0;
   virtual DirectoryEntry entry(std::uint64_t index) const = 0;
+  // Whether the kernel may take the entries for look-ups of their names.
+  virtual bool is_of_views() const { return false; }
 };
 
 // A listing that was gathered beforehand.
@@ -128,6 +131,9 @@ class Node : public std::enable_shared_from_this<Node> {
   // st_ino is filled in by the caller.
   virtual Result<struct stat> attributes() = 0;
   virtual double entry_timeout() const { return 0; }
+  // Of a node that find() has just made: what the meaning of its name rests on; nothing where the
+  // name is not to be believed longer than that, or the cube has changed since.
+  virtual std::optional<Lease> lease() const { return std::nullopt; }
   virtual double attribute_timeout() const { return 0; }
   virtual Status change_attributes(const AttributeChange& change);
   virtual ExtendedAttributes extended_attributes() { return {}; }

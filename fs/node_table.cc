@@ -42,10 +42,37 @@ std::shared_ptr<Node> NodeTable::enter(std::shared_ptr<Node> node, std::uint64_t
   Slot& slot = slots_[at->second];
   if (at->second != root_slot) {
     ++slot.lookups;
-    slot.found_as.parent = parent;
-    slot.found_as.name = name;
+    slot.is_named = false;
+    if (slot.leases == nullptr) slot.found_as = {parent, std::string(name)};
   }
   return slot.node;
+}
+
+bool NodeTable::grant(const Node& node, std::uint64_t parent, std::string_view name,
+                      const Lease& lease) {
+  MutexLock lock(mutex_);
+  const std::uint32_t index = NodeNumber::from(node.number_).slot;
+  Slot& slot = slots_[index];
+  if (slot.leases != nullptr)
+    return slot.leases->ground == lease.ground && slot.found_as.parent == parent &&
+           slot.found_as.name == name;
+  Leases& leases = leases_[lease.names];
+  if (leases.slots.empty()) leases.ground = lease.ground;
+  if (leases.ground != lease.ground) return false;
+  slot.found_as = {parent, std::string(name)};
+  slot.leases = &leases;
+  slot.place = leases.slots.size();
+  leases.slots.push_back(index);
+  return true;
+}
+
+void NodeTable::end_lease(Slot& slot) {
+  if (slot.leases == nullptr) return;
+  std::vector<std::uint32_t>& others = slot.leases->slots;
+  slots_[others.back()].place = slot.place;
+  others[slot.place] = others.back();
+  others.pop_back();
+  slot.leases = nullptr;
 }
 
 std::shared_ptr<Node> NodeTable::known(std::shared_ptr<Node> node) const {
@@ -68,6 +95,7 @@ void NodeTable::forget(std::uint64_t number, std::uint64_t lookups) {
   slot.node->number_ = 0;
   last = std::move(slot.node);
   slot.node = nullptr;
+  end_lease(slot);
   slot.found_as = {};
   ++slot.generation;
   free_.push_back(wanted.slot);
@@ -98,9 +126,34 @@ std::vector<NodeTable::Name> NodeTable::idle_names(std::size_t most) {
   for (std::size_t seen = 0; seen < slots_.size() && names.size() < most; ++seen) {
     hand_ = hand_ + 1 < slots_.size() ? hand_ + 1 : 0;
     Slot& slot = slots_[hand_];
-    if (hand_ > root_slot && slot.node != nullptr && !slot.found_as.name.empty() &&
-        slot.node->opens == 0 && slot.node->trimmable())
-      names.push_back(std::exchange(slot.found_as, {}));
+    if (hand_ > root_slot && slot.node != nullptr && !slot.is_named && slot.node->opens == 0 &&
+        slot.node->trimmable()) {
+      slot.is_named = true;
+      names.push_back(slot.found_as);
+    }
+  }
+  return names;
+}
+
+bool NodeTable::must_revoke(std::uint64_t cube, const Snapshot& now) const {
+  MutexLock lock(mutex_);
+  for (auto at = leases_.lower_bound({cube, 0, false}); at != leases_.end(); ++at) {
+    if (at->first.cube != cube) break;
+    if (!at->second.slots.empty() && at->second.ground != at->first.ground(now)) return true;
+  }
+  return false;
+}
+
+std::vector<NodeTable::Name> NodeTable::revoke(std::uint64_t cube, const Snapshot& now) {
+  std::vector<Name> names;
+  MutexLock lock(mutex_);
+  for (auto at = leases_.lower_bound({cube, 0, false}); at != leases_.end(); ++at) {
+    if (at->first.cube != cube) break;
+    if (at->second.ground == at->first.ground(now)) continue;
+    for (const std::uint32_t index : std::exchange(at->second.slots, {})) {
+      slots_[index].leases = nullptr;
+      names.push_back(slots_[index].found_as);
+    }
   }
   return names;
 }

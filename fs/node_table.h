@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -34,6 +35,12 @@ class NodeTable {
   // The node with the identity of `node` that is here, or `node` itself.
   std::shared_ptr<Node> known(std::shared_ptr<Node> node) const EXCLUDES(mutex_);
 
+  // The kernel may believe the name that it is about to be told for a node that it knows, until
+  // revoke() gives it back. False where it may not: names of this class are still to be revoked, or
+  // the node has a lease by another name.
+  bool grant(const Node& node, std::uint64_t parent, std::string_view name, const Lease& lease)
+      EXCLUDES(mutex_);
+
   // Takes look-ups back.
   void forget(std::uint64_t number, std::uint64_t lookups) EXCLUDES(mutex_);
 
@@ -53,18 +60,34 @@ class NodeTable {
   // call; each once after it was looked up.
   std::vector<Name> idle_names(std::size_t most) EXCLUDES(mutex_);
 
+  // Whether names of that cube are believed on other ground than this snapshot gives.
+  bool must_revoke(std::uint64_t cube, const Snapshot& now) const EXCLUDES(mutex_);
+  // Ends the leases of those names, which the kernel is to be told.
+  std::vector<Name> revoke(std::uint64_t cube, const Snapshot& now) EXCLUDES(mutex_);
+
  private:
+  // The slots that have a lease, all on the same ground.
+  struct Leases {
+    Lease::Ground ground;
+    std::vector<std::uint32_t> slots;
+  };
   struct Slot {
     std::shared_ptr<Node> node;  // nothing: free
     std::uint32_t generation = 0;
     std::uint64_t lookups = 0;
-    Name found_as;
+    Name found_as;             // stays while there is a lease: that is for this name
+    bool is_named = false;     // by idle_names()
+    Leases* leases = nullptr;  // that it is in, nothing: none
+    std::size_t place = 0;     // there
   };
+
+  void end_lease(Slot& slot) REQUIRES(mutex_);
 
   mutable Mutex mutex_;
   std::vector<Slot> slots_ GUARDED_BY(mutex_);  // slot 0 is never used
   std::vector<std::uint32_t> free_ GUARDED_BY(mutex_);
   std::unordered_map<std::string, std::uint32_t> by_key_ GUARDED_BY(mutex_);
+  std::map<Lease::Class, Leases> leases_ GUARDED_BY(mutex_);
   std::size_t hand_ GUARDED_BY(mutex_) = 0;
 };
 

@@ -80,9 +80,20 @@ Result<fuse_entry_param> entry_of(Node& node) {
 // where there is an entry.
 Result<fuse_entry_param> enter(Tree& tree, std::shared_ptr<Node>& node, const Node& parent,
                                std::string_view name) {
+  const std::shared_ptr<Node> found = node;
   node = tree.nodes().enter(std::move(node), parent.number(), name);
   Result<fuse_entry_param> entry = entry_of(*node);
-  if (!entry.ok()) tree.nodes().forget(node->number(), 1);
+  if (!entry.ok()) {
+    tree.nodes().forget(node->number(), 1);
+  } else if (const std::optional<Lease> lease = found->lease();
+             lease && tree.nodes().grant(*node, parent.number(), name, *lease)) {
+    // From now on whoever changes the cube revokes it; who has done so before is seen here. Others
+    // may have relied on the lease meanwhile, so it is revoked all the same.
+    if (found->lease() == lease)
+      entry->entry_timeout = lease_timeout;
+    else
+      tree.publisher().announce(tree.state_of(found->cube()), nullptr, nullptr);
+  }
   tree.publisher().trim_if_large();
   return entry;
 }
@@ -109,6 +120,8 @@ void init(void* userdata, fuse_conn_info* connection) {
   // mapped.
   connection->want &= ~static_cast<unsigned>(FUSE_CAP_ATOMIC_O_TRUNC);
   connection->max_background = 64;
+  // With attributes where look-ups follow: programs that want names alone get them as before.
+  connection->want |= connection->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
   static_cast<Session*>(userdata)->on_init();
 }
 
@@ -287,14 +300,11 @@ void flush(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
 }
 
 // Of whatever belongs to a cube: the cube; of the root: all of them.
-void sync_node(fuse_req_t request, const Node& node, Reply reply) {
-  Tree& tree = tree_of(request);
+void sync_node(Tree& tree, const Node& node, Reply reply) {
   const std::shared_ptr<Cube> cube = node.cube();
   if (cube == nullptr) return reply.status(tree.store().sync());
   const std::shared_ptr<Reply> later = tree.later(std::move(reply));
-  // Pages of a mapping that came back just before are to be seen everywhere, too.
-  tree.publisher().after_all(
-      [cube, later] { cube->sync([later](const Status& status) { later->status(status); }); });
+  cube->sync([later](const Status& status) { later->status(status); });
 }
 
 void fsync(fuse_req_t request, fuse_ino_t number, int, fuse_file_info* info) {
@@ -302,7 +312,12 @@ void fsync(fuse_req_t request, fuse_ino_t number, int, fuse_file_info* info) {
     if (file_of(info).is_incoming()) return reply.ok();
     if (const Status status = file_of(info).settle(); !status.ok())
       return refuse(reply, node, "", status.error());
-    sync_node(request, node, std::move(reply));
+    // Pages of a mapping that came back just before are to be seen everywhere, too.
+    Tree& tree = tree_of(request);
+    const std::shared_ptr<Reply> later = tree.later(std::move(reply));
+    tree.publisher().after_all([&tree, node = node.shared_from_this(), later] {
+      sync_node(tree, *node, std::move(*later));
+    });
   });
 }
 
@@ -336,9 +351,49 @@ void readdir(fuse_req_t request, fuse_ino_t, std::size_t size, off_t offset, fus
   });
 }
 
+// Look-ups that the kernel is about to be told of; taken back unless it was.
+class LookUps {
+ public:
+  explicit LookUps(Tree& tree) : tree_(tree) {}
+  LookUps(const LookUps&) = delete;
+  ~LookUps() {
+    for (const std::uint64_t number : numbers_) tree_.nodes().forget(number, 1);
+  }
+  void told() { numbers_.clear(); }
+
+  // Nothing where there is no such name now, or room for no more.
+  std::optional<fuse_entry_param> find(Node& directory, const std::string& name) {
+    if (tree_.publisher().is_crowded()) return std::nullopt;
+    Result<std::shared_ptr<Node>> node = directory.find(name);
+    if (!node.ok()) return std::nullopt;
+    const Result<fuse_entry_param> entry = enter(tree_, *node, directory, name);
+    if (!entry.ok()) return std::nullopt;
+    numbers_.push_back(entry->ino);
+    return *entry;
+  }
+
+ private:
+  Tree& tree_;
+  std::vector<std::uint64_t> numbers_;
+};
+
+void readdirplus(fuse_req_t request, fuse_ino_t number, std::size_t size, off_t offset,
+                 fuse_file_info* info) {
+  with_node(request, number, "readdirplus", [&](Node& node, Reply reply) {
+    const auto& directory = static_cast<const OpenDirectory&>(file_of(info));
+    LookUps look_ups(tree_of(request));
+    const std::vector<char> entries = directory.entries_with_attributes(
+        request, static_cast<std::uint64_t>(offset), size,
+        [&](const std::string& name) { return look_ups.find(node, name); });
+    if (reply.entries(entries)) look_ups.told();
+  });
+}
+
+// The caller holds the directory's lock, which the notifier may be waiting for: so nothing is
+// waited for but the disk.
 void fsyncdir(fuse_req_t request, fuse_ino_t number, int, fuse_file_info*) {
   with_node(request, number, "fsyncdir",
-            [&](Node& node, Reply reply) { sync_node(request, node, std::move(reply)); });
+            [&](Node& node, Reply reply) { sync_node(tree_of(request), node, std::move(reply)); });
 }
 
 void statfs(fuse_req_t request, fuse_ino_t) {
@@ -411,6 +466,7 @@ fuse_lowlevel_ops make_operations() {
   table.release = release;
   table.opendir = opendir;
   table.readdir = readdir;
+  table.readdirplus = readdirplus;
   table.releasedir = release;
   table.fsyncdir = fsyncdir;
   table.statfs = statfs;

@@ -33,7 +33,7 @@ void PageHolder::note(const Content& content, const std::function<void()>& watch
   if (!content.view) return;
   // A view that is extended shows more by and by.
   if (view_ && view_->element_count() >= content.elements) return;
-  view_ = content.view;
+  view_ = std::make_unique<const View>(*content.view);
   elements_offset_ = content.elements_offset();
   bytes_per_element_ = content.bytes_per_element;
 }

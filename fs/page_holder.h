@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "core/mutex.h"
@@ -36,7 +37,8 @@ class PageHolder {
   mutable Mutex mutex_;
   std::size_t openers_ GUARDED_BY(mutex_) = 0;
   bool has_incoming_ GUARDED_BY(mutex_) = false;
-  std::optional<View> view_ GUARDED_BY(mutex_);  // none: there are no elements in it
+  // None: there are no elements in it. On the heap, since few nodes ever have one.
+  std::unique_ptr<const View> view_ GUARDED_BY(mutex_);
   std::uint64_t elements_offset_ GUARDED_BY(mutex_) = 0;
   std::uint64_t bytes_per_element_ GUARDED_BY(mutex_) = 0;
 };

@@ -16,6 +16,7 @@ constexpr std::size_t most_nodes = 16384;
 // The kernel forgets in its own time, and not what is in use; so the next trim comes only after so
 // many more.
 constexpr std::size_t step = most_nodes / 4;
+constexpr std::size_t crowd = most_nodes + 2 * step;
 
 }  // namespace
 
@@ -42,10 +43,10 @@ void Publisher::stop() {
   if (trimmer_.joinable()) trimmer_.join();
 }
 
-bool Publisher::queue(Item& item) {
+bool Publisher::queue(Item& item, bool is_work) {
   {
     MutexLock lock(mutex_);
-    if (!running_) return false;
+    if (!running_ || (!is_work && !busy_ && queue_.empty())) return false;
     queue_.push_back(std::move(item));
   }
   wake_.notify_one();
@@ -54,9 +55,10 @@ bool Publisher::queue(Item& item) {
 
 void Publisher::announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket former,
                          std::function<void()> then) {
-  const bool is_watched = cube->is_watched();
+  const bool is_work = cube->is_watched() ||
+                       tree_.nodes().must_revoke(cube->cube().uid(), *cube->cube().pin().snapshot);
   Item item{std::move(cube), std::move(former), std::nullopt, std::move(then)};
-  if (is_watched && queue(item)) return;
+  if (queue(item, is_work)) return;
   item.former.reset();
   if (item.then) item.then();
 }
@@ -64,20 +66,18 @@ void Publisher::announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket f
 void Publisher::announce(std::shared_ptr<CubeState> cube, Poked poked, std::function<void()> then) {
   const bool has_pages = cube->has_pages();
   Item item{std::move(cube), nullptr, std::move(poked), std::move(then)};
-  if (has_pages && queue(item)) return;
+  if (has_pages && queue(item, true)) return;
   item.poked.reset();
   if (item.then) item.then();
 }
 
 void Publisher::after_all(std::function<void()> then) {
-  {
-    MutexLock lock(mutex_);
-    if (running_ && (busy_ || !queue_.empty())) {
-      queue_.push_back({nullptr, nullptr, std::nullopt, std::move(then)});
-      return;
-    }
-  }
-  then();
+  Item item{nullptr, nullptr, std::nullopt, std::move(then)};
+  if (!queue(item, false)) item.then();
+}
+
+bool Publisher::is_crowded() const {
+  return tree_.nodes().size() > crowd;
 }
 
 void Publisher::trim_if_large() {
@@ -135,13 +135,25 @@ void Publisher::send(const CacheNotice& notice) {
     fuse_lowlevel_notify_inval_inode(session_, notice.node, notice.offset, notice.length);
 }
 
+void Publisher::send(const NodeTable::Name& name) {
+  fuse_lowlevel_notify_inval_entry(session_, name.parent, name.name.data(), name.name.size());
+}
+
+void Publisher::revoke(const CubeState& cube) {
+  const Pinned now = cube.cube().pin();
+  for (const NodeTable::Name& name : tree_.nodes().revoke(cube.cube().uid(), *now.snapshot))
+    send(name);
+}
+
 void Publisher::notify(const std::vector<Item>& items) {
   std::map<CubeState*, bool> committed;  // -> contents changed
   for (const Item& item : items)
     if (item.cube != nullptr && !item.poked) committed[item.cube.get()] |= item.former != nullptr;
-  for (const auto& [cube, contents_changed] : committed)
+  for (const auto& [cube, contents_changed] : committed) {
+    revoke(*cube);
     for (const std::shared_ptr<Watched>& file : cube->watched())
       if (const auto notice = file->after_commit(contents_changed)) send(*notice);
+  }
   for (const Item& item : items) {
     if (!item.poked) continue;
     for (const std::shared_ptr<Watched>& file : item.cube->watched())
@@ -154,8 +166,7 @@ void Publisher::trim() {
   trim_above_ = count + step;
   constexpr std::size_t wanted = most_nodes - step;
   if (count <= wanted) return;
-  for (const NodeTable::Name& name : tree_.nodes().idle_names(count - wanted))
-    fuse_lowlevel_notify_inval_entry(session_, name.parent, name.name.data(), name.name.size());
+  for (const NodeTable::Name& name : tree_.nodes().idle_names(count - wanted)) send(name);
 }
 
 }  // namespace accrete

@@ -1,5 +1,5 @@
 // Tells the kernel what it must no longer believe, on a thread of its own: the coherence of what
-// programs have mapped or cached with the cube.
+// programs have mapped or cached, and of the names that the kernel remembers, with the cube.
 //
 // The rules, and why they suffice.
 //
@@ -40,6 +40,30 @@
 //    wait until all that was queued before them is done. munmap() alone is not told to us: other
 //    mappings follow it by the time of a notification.
 //
+// Names. The kernel believes names of views for long (lease.h). A name never means what it meant
+// before a commit whose committer has been answered:
+// 6. Whose name may be wrong. A look-up finds its node in a snapshot, then enters its lease into
+//    the table, then sees that the cube is still the same; else its answer is believed for no time.
+//    A commit is applied before it asks for leases on other ground. So either the commit finds the
+//    lease, or the look-up has found the commit. The names are invalidated before the reply goes
+//    out. A commit that finds nothing to revoke still waits for what is being revoked: that of
+//    another one, whose names may now mean what both have made.
+// 7. An answer that is on its way. Linux (fs/fuse/dir.c, readdir.c) holds the
+//    directory's lock for reading from before a LOOKUP of an unknown name, or a READDIRPLUS, until
+//    it has taken in the answer; an invalidation of a name takes it for writing. So it comes after
+//    an answer that was sent before it, and a look-up that comes after it finds the commit.
+//    A LOOKUP that only confirms a name whose time is over holds no lock: its answer may set a new
+//    time after the invalidation. But that has taken the name's dentry out of the hash, whence no
+//    path finds it again (only those of directories are ever put back, and these have no lease), so
+//    the time is of no use to anybody but the path walk that had asked, which began before the
+//    commit was answered. This is why names are invalidated and not merely expired
+//    (FUSE_EXPIRE_ONLY leaves the dentry in the hash), and why aliases of a node that has a lease
+//    get none: each dentry with a time has its own entry in the table.
+// 8. The lock of a directory of views, and of a cube, is never held by one who waits for the
+//    notifier: look-ups and listings are answered at once, creating, removing, renaming there, and
+//    changes of attributes, are refused at once, and FSYNCDIR, for which Linux holds it, waits for
+//    the disk alone. (unlink() and rename() in doors do wait, with the locks of these.)
+//
 // What was tried in trials and failed: reads that wait for a writer (deadlock by the lock of rule
 // 3); invalidating from a handler (the same, where it is of the same file); replying to pages that
 // come back only when they are published (two nodes with dirty pages wait for each other); taking
@@ -57,6 +81,7 @@
 
 #include "core/mutex.h"
 #include "core/poke.h"
+#include "fs/node_table.h"
 
 struct fuse_session;
 
@@ -102,8 +127,8 @@ class Publisher {
   void stop() EXCLUDES(mutex_);
 
   // A commit of the cube was published. `then` (may be empty) runs as soon as the kernel's caches
-  // are right: at once where none can be wrong, else on the notifier's thread. `former`: the values
-  // before it, where contents have changed.
+  // and names are right: at once where none can be wrong, else on the notifier's thread. `former`:
+  // the values before it, where contents have changed.
   void announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket former,
                 std::function<void()> then) EXCLUDES(mutex_);
   // The same for elements that were changed in place.
@@ -114,6 +139,9 @@ class Publisher {
 
   // Asks the kernel to let go of names that nobody uses, when it holds too many.
   void trim_if_large() EXCLUDES(mutex_);
+  // It still holds so many that it is not to be told of more than it asks for. (While a directory
+  // is read, names in it are let go of slowly: both take its lock.)
+  bool is_crowded() const;
 
  private:
   struct Item {
@@ -123,14 +151,18 @@ class Publisher {
     std::function<void()> then;
   };
 
-  // False where it has to be done at once.
-  bool queue(Item& item) EXCLUDES(mutex_);
+  // False where it is to be done at once: that of a stopped thread, and of one with nothing to do
+  // where the item gives it nothing either.
+  bool queue(Item& item, bool is_work) EXCLUDES(mutex_);
   void run() EXCLUDES(mutex_);
   // On a thread of its own: letting go of a name takes the lock of its directory, which whoever
-  // removes or renames there holds while his reply waits for the notifier.
+  // removes or renames there holds while his reply waits for the notifier. (Those that the notifier
+  // itself revokes are in other directories, rule 8.)
   void run_trimmer() EXCLUDES(mutex_);
   void notify(const std::vector<Item>& items);
   void send(const CacheNotice& notice);
+  void send(const NodeTable::Name& name);
+  void revoke(const CubeState& cube);
   void trim();
 
   Tree& tree_;

@@ -56,6 +56,10 @@ class Reply {
     fuse_reply_buf(take(), reinterpret_cast<const char*>(data.data()), data.size());
   }
   void bytes(std::string_view text) { fuse_reply_buf(take(), text.data(), text.size()); }
+  // What READDIRPLUS tells of, each a look-up.
+  bool entries(std::span<const char> data) {
+    return fuse_reply_buf(take(), data.data(), data.size()) == 0;
+  }
   void pieces(std::span<const iovec> pieces) {
     fuse_reply_iov(take(), pieces.data(), static_cast<int>(pieces.size()));
   }

@@ -78,6 +78,7 @@ class PlaneListing : public Listing {
                 std::string(meaning.file_format->extension()),
             view_ino(uid_, meaning, fixed), S_IFREG};
   }
+  bool is_of_views() const override { return true; }
 
  private:
   const std::uint64_t uid_;

@@ -84,15 +84,18 @@ class OpenView : public OpenFile {
         state().tree().publisher().announce(node_->state_, std::move(each), nullptr);
       return status;
     }
-    return edits_.settle([this](const TextChanges& before, const TextChanges& now) {
+    return edits_.settle([this](const TextChanges& before, const TextChanges& now) -> Status {
       const std::shared_ptr<const Shown> shown = current();
       const auto header_with = [&](const TextChanges& changes) {
         std::string header = shown->content.head;
         changes.lay_over(0, std::as_writable_bytes(std::span(header)));
         return header;
       };
-      return edit_view_header(state().cube(), *shown->content.view, header_with(before),
-                              header_with(now));
+      ACCRETE_CHECK(edit_view_header(state().cube(), *shown->content.view, header_with(before),
+                                     header_with(now)));
+      // Names mean files with other headers now.
+      state().tree().publisher().announce(node_->state_, nullptr, nullptr);
+      return {};
     });
   }
 

@@ -139,6 +139,7 @@ ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, V
       shows_(meaning.shows),
       format_(*meaning.file_format),
       extends_(meaning.extends),
+      found_in_(snapshot.generation),
       type_(type_of(snapshot.definition, shows_)),
       letters_(letters_of(meaning.view, snapshot.definition)),
       cards_(has_cards(meaning) ? view_cards(state_->cube(), snapshot, meaning.view)
@@ -220,6 +221,20 @@ Result<struct stat> ViewNode::attributes() {
   MutexLock lock(mutex_);
   const std::int64_t mtime_ns = std::max(mtime_ns_, state_->cube().poked_ns());
   return state_->tree().file_attributes(size, mtime_ns, shows_ == Shows::elements);
+}
+
+std::optional<Lease> ViewNode::lease() const {
+  const Pinned pinned = state_->cube().pin();
+  if (pinned->generation != found_in_) return std::nullopt;
+  MutexLock lock(mutex_);
+  Lease::Class names{state_->cube().uid(), 0, false};
+  // A file that extends goes on to be what the name means.
+  const std::size_t reaching = view_.rank() - (extends_ ? 1 : 0);
+  for (std::size_t d = 0; d < reaching; ++d)
+    names.axes |= std::uint64_t{1} << view_.dimension(d).axis;
+  names.of_all_frames = shows_ == Shows::elements && format_.id() == FormatId::fits &&
+                        !frame_of(state_->cube(), *pinned.snapshot, view_);
+  return Lease{names, names.ground(*pinned.snapshot)};
 }
 
 ExtendedAttributes ViewNode::extended_attributes() {

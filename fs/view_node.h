@@ -65,6 +65,7 @@ class ViewNode : public Node, public Watched {
   Result<struct stat> attributes() override;
   // Of a view that does not extend only the mtime changes.
   double attribute_timeout() const override { return extends_ ? 0 : 1; }
+  std::optional<Lease> lease() const override EXCLUDES(mutex_);
   Status change_attributes(const AttributeChange& change) override;
   ExtendedAttributes extended_attributes() override;
   std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
@@ -101,6 +102,7 @@ class ViewNode : public Node, public Watched {
   const Shows shows_;
   const Format& format_;
   const bool extends_;
+  const std::uint64_t found_in_;  // generation
   // The cube may be another by now, if its last frame went while the view was open.
   const DType type_;
   const std::string letters_;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <random>
@@ -111,6 +112,90 @@ TEST(NodeTable, IdleNamesAreThoseOfTrimmableNodesThatAreNotOpen) {
   EXPECT_TRUE(table.idle_names(10).empty()) << "it was named already";
   table.enter(std::make_shared<PlainNode>(3, true), 1, "again");
   EXPECT_EQ(table.idle_names(10).size(), 1u);
+}
+
+// A snapshot of two axes, as far as names look at it.
+Snapshot grown_to(std::uint64_t x, std::uint64_t y, std::uint64_t revision = 0) {
+  Snapshot snapshot;
+  snapshot.revision = revision;
+  for (const std::uint64_t extent : {x, y})
+    snapshot.axes.push_back(*Axis::from_runs(std::vector<Run>{{0, extent}}));
+  return snapshot;
+}
+
+// Of a name of cube 1 that reaches to the ends of these axes (bits).
+Lease lease_of(std::uint64_t axes, const Snapshot& snapshot) {
+  const Lease::Class names{1, axes, false};
+  return {names, names.ground(snapshot)};
+}
+
+std::vector<std::string> revoked(NodeTable& table, const Snapshot& now, std::uint64_t cube = 1) {
+  const bool must = table.must_revoke(cube, now);
+  std::vector<std::string> names;
+  for (const NodeTable::Name& name : table.revoke(cube, now)) names.push_back(name.name);
+  EXPECT_EQ(must, !names.empty());
+  EXPECT_FALSE(table.must_revoke(cube, now));
+  return names;
+}
+
+using Names = std::vector<std::string>;
+
+TEST(NodeTable, NamesAreRevokedOnceTheGroundTheyRestOnIsAnother) {
+  NodeTable table = table_with_root();
+  const Snapshot before = grown_to(3, 5);
+  const auto in_x = table.enter(plain(1), 1, "in x");
+  const auto in_y = table.enter(plain(2), 1, "in y");
+  EXPECT_TRUE(table.grant(*in_x, 1, "in x", lease_of(1, before)));
+  EXPECT_TRUE(table.grant(*in_y, 1, "in y", lease_of(2, before)));
+  EXPECT_TRUE(table.grant(*in_y, 1, "in y", lease_of(2, before))) << "it was looked up again";
+  EXPECT_EQ(revoked(table, before), Names());
+  EXPECT_EQ(revoked(table, grown_to(3, 6)), Names{"in y"});
+  EXPECT_EQ(revoked(table, grown_to(3, 6)), Names());
+  EXPECT_EQ(revoked(table, grown_to(3, 6, 1), 2), Names()) << "another cube";
+  EXPECT_EQ(revoked(table, grown_to(3, 6, 1)), Names{"in x"});
+}
+
+TEST(NodeTable, NoNameIsBelievedOnTheGroundOfBeforeOrAfterThoseThatAreStillToBeRevoked) {
+  NodeTable table = table_with_root();
+  const auto a = table.enter(plain(1), 1, "a");
+  const auto b = table.enter(plain(2), 1, "b");
+  EXPECT_TRUE(table.grant(*a, 1, "a", lease_of(1, grown_to(3, 5))));
+  EXPECT_FALSE(table.grant(*b, 1, "b", lease_of(1, grown_to(4, 5))));
+  EXPECT_FALSE(table.grant(*a, 1, "a", lease_of(1, grown_to(4, 5))));
+  EXPECT_EQ(revoked(table, grown_to(4, 5)), Names{"a"});
+  EXPECT_TRUE(table.grant(*b, 1, "b", lease_of(1, grown_to(4, 5))));
+  EXPECT_FALSE(table.grant(*a, 1, "a", lease_of(1, grown_to(3, 5))));
+}
+
+TEST(NodeTable, ANodeIsBelievedByOneNameWhichItsAliasesDoNotTakeFromIt) {
+  NodeTable table = table_with_root();
+  const Snapshot before = grown_to(3, 5);
+  const auto node = table.enter(std::make_shared<PlainNode>(1, true), 1, "name");
+  EXPECT_TRUE(table.grant(*node, 1, "name", lease_of(1, before)));
+  table.enter(std::make_shared<PlainNode>(1, true), 1, "alias");
+  EXPECT_FALSE(table.grant(*node, 1, "alias", lease_of(1, before)));
+  ASSERT_EQ(table.idle_names(10).size(), 1u);
+  EXPECT_EQ(revoked(table, grown_to(4, 5)), Names{"name"})
+      << "also when the kernel was asked to let go of it, which takes its time";
+}
+
+TEST(NodeTable, WhatIsForgottenIsNotRevoked) {
+  NodeTable table = table_with_root();
+  const Snapshot before = grown_to(3, 5);
+  std::vector<std::uint64_t> numbers;
+  for (std::uint64_t word = 0; word < 5; ++word) {
+    const std::string name = std::to_string(word);
+    const auto node = table.enter(plain(word), 1, name);
+    EXPECT_TRUE(table.grant(*node, 1, name, lease_of(1, before)));
+    numbers.push_back(node->number());
+  }
+  for (const std::size_t gone : {4u, 1u, 0u}) table.forget(numbers[gone], 1);
+  const auto other = table.enter(plain(10), 1, "other");
+  EXPECT_TRUE(table.grant(*other, 1, "other", lease_of(2, before)));
+  Names names = revoked(table, grown_to(4, 5));
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names, (Names{"2", "3"}));
+  EXPECT_EQ(revoked(table, grown_to(4, 6)), Names{"other"});
 }
 
 TEST(NodeTable, BehavesAsAMapWithCounts) {

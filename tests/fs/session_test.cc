@@ -477,6 +477,108 @@ TEST_F(SessionTest, ListedInodeNumbersAreThoseOfTheFiles) {
   }
 }
 
+// What a READDIRPLUS says.
+struct PlusEntry {
+  std::string name;
+  fuse_entry_out entry{};
+  fuse_dirent listed{};
+};
+
+std::vector<PlusEntry> plus_entries(const std::string& body) {
+  std::vector<PlusEntry> entries;
+  for (std::size_t at = 0; at < body.size();) {
+    fuse_direntplus plus;
+    std::memcpy(&plus, body.data() + at, FUSE_NAME_OFFSET_DIRENTPLUS);
+    entries.push_back({body.substr(at + FUSE_NAME_OFFSET_DIRENTPLUS, plus.dirent.namelen),
+                       plus.entry_out, plus.dirent});
+    at += FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + plus.dirent.namelen);
+  }
+  return entries;
+}
+
+TEST_F(SessionTest, AListingOfViewsWithAttributesIsALookUpOfEach) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 3);
+  const std::uint64_t planes = kernel().node("m/slices/xy");
+  const std::size_t known = tree_->nodes().size();
+  const std::uint64_t handle = kernel().opendir(planes).as<fuse_open_out>().fh;
+  const auto entries = plus_entries(kernel().readdirplus(planes, handle, 0, 4096).body);
+  ASSERT_EQ(entries.size(), 5u);
+  EXPECT_EQ(tree_->nodes().size(), known + 3);
+  for (const PlusEntry& found : entries) {
+    if (found.name == "." || found.name == "..") {
+      EXPECT_EQ(found.entry.nodeid, 0u);
+      continue;
+    }
+    const auto looked_up = kernel().lookup(planes, found.name).as<fuse_entry_out>();
+    EXPECT_EQ(found.entry.nodeid, looked_up.nodeid) << found.name;
+    EXPECT_EQ(found.entry.entry_valid, looked_up.entry_valid);
+    EXPECT_GT(found.entry.entry_valid, 60u);
+    EXPECT_EQ(found.entry.attr.size, looked_up.attr.size);
+    EXPECT_EQ(found.entry.attr.ino, looked_up.attr.ino);
+    EXPECT_EQ(found.listed.ino, looked_up.attr.ino);
+    kernel().forget(looked_up.nodeid, 2);
+  }
+  // Forgetting has no answer; it is done when what is asked next is.
+  for (int i = 0; i < 1000 && tree_->nodes().size() != known; ++i) kernel().getattr(planes);
+  EXPECT_EQ(tree_->nodes().size(), known);
+
+  // Names are as of the opening, what they mean is as of now.
+  ASSERT_EQ(kernel().unlink(door, "f0.npy").error, 0);
+  const auto now = plus_entries(kernel().readdirplus(planes, handle, 2, 4096).body);
+  ASSERT_EQ(now.size(), 3u);
+  EXPECT_EQ(now[0].entry.nodeid, kernel().node("m/slices/xy/z0.npy"));
+  EXPECT_EQ(now[1].entry.nodeid, kernel().node("m/slices/xy/z1.npy"));
+  EXPECT_EQ(now[2].name, "z000002.npy");
+  EXPECT_EQ(now[2].entry.nodeid, 0u) << "there is none any more";
+  EXPECT_NE(now[2].listed.ino, 0u);
+  kernel().call(FUSE_RELEASEDIR, planes, release_body(handle));
+}
+
+TEST_F(SessionTest, AListingOfOtherThingsWithAttributesTellsNoMoreThanWithout) {
+  append_frames(make_cube(), 3);
+  for (const std::string directory : {"m", "m/frames", "m/append", "m/slices", "m/slices/x"}) {
+    const std::uint64_t node = kernel().node(directory);
+    const std::size_t known = tree_->nodes().size();
+    const std::uint64_t handle = kernel().opendir(node).as<fuse_open_out>().fh;
+    const auto entries = plus_entries(kernel().readdirplus(node, handle, 0, 1 << 16).body);
+    EXPECT_GT(entries.size(), 4u) << directory;
+    for (const PlusEntry& found : entries) EXPECT_EQ(found.entry.nodeid, 0u) << found.name;
+    EXPECT_EQ(tree_->nodes().size(), known);
+    kernel().call(FUSE_RELEASEDIR, node, release_body(handle));
+  }
+}
+
+TEST_F(SessionTest, NamesThatAreBelievedAreRevokedBeforeWhoChangesThemIsAnswered) {
+  const std::uint64_t door = make_cube();
+  append_frames(door, 2);
+  const std::uint64_t planes = kernel().node("m/slices/xy");
+  const std::uint64_t rows = kernel().node("m/slices/xz");
+  const auto believed = [&](std::uint64_t directory, std::string_view name) {
+    return kernel().lookup(directory, name).as<fuse_entry_out>().entry_valid > 60;
+  };
+  EXPECT_TRUE(believed(planes, "z000001.npy"));
+  EXPECT_TRUE(believed(planes, "z000001.raw"));
+  EXPECT_FALSE(believed(planes, "z1.npy")) << "the same node has another name already";
+  EXPECT_TRUE(believed(rows, "y000001.npy"));
+  EXPECT_FALSE(believed(planes, "z000007.npy"));
+  EXPECT_FALSE(believed(door, "f0.npy"));
+
+  using Revoked = std::vector<FakeKernel::Revoked>;
+  append_frames(door, 1, 2);
+  EXPECT_EQ(kernel().revoked_names(), (Revoked{{rows, "y000001.npy"}})) << "planes are the same";
+  EXPECT_TRUE(believed(rows, "y000001.npy"));
+
+  ASSERT_EQ(kernel().unlink(door, "f0.npy").error, 0);
+  Revoked told = kernel().revoked_names();
+  ASSERT_EQ(told.size(), 4u);
+  for (const FakeKernel::Revoked& name :
+       {FakeKernel::Revoked{planes, "z000001.npy"}, {planes, "z000001.raw"}, {rows, "y000001.npy"}})
+    EXPECT_NE(std::find(told.begin() + 1, told.end(), name), told.end()) << name.name;
+  append_frames(door, 1, 3);
+  EXPECT_EQ(kernel().revoked_names().size(), 4u) << "each once";
+}
+
 TEST_F(SessionTest, AliasesOfAViewAreOneInode) {
   append_frames(make_cube(), 2);
   const std::uint64_t node = kernel().node("m/slices/z/x1/y2.raw");

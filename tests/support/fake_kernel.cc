@@ -57,6 +57,10 @@ void FakeKernel::receive() {
     if (header.unique == 0) {
       if (header.error == FUSE_NOTIFY_INVAL_INODE)
         invalidations_.push_back(Answer{0, body}.as<fuse_notify_inval_inode_out>());
+      if (header.error == FUSE_NOTIFY_INVAL_ENTRY) {
+        const auto out = Answer{0, body}.as<fuse_notify_inval_entry_out>();
+        revoked_names_.push_back({out.parent, body.substr(sizeof out, out.namelen)});
+      }
       continue;
     }
     const auto at = waiting_.find(header.unique);
@@ -102,7 +106,7 @@ fuse_init_out FakeKernel::init(bool offers_mmap_of_direct_io) {
   in.minor = 38;
   in.max_readahead = 1 << 17;
   in.flags = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_MAX_PAGES |
-             FUSE_INIT_EXT | FUSE_PARALLEL_DIROPS;
+             FUSE_INIT_EXT | FUSE_PARALLEL_DIROPS | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO;
   in.flags2 = offers_mmap_of_direct_io ? 1u << 4 : 0;
   return call(FUSE_INIT, 0, bytes_of(in)).as<fuse_init_out>();
 }
@@ -212,6 +216,15 @@ FakeKernel::Answer FakeKernel::readdir(std::uint64_t node, std::uint64_t handle,
   return call(FUSE_READDIR, node, bytes_of(in));
 }
 
+FakeKernel::Answer FakeKernel::readdirplus(std::uint64_t node, std::uint64_t handle,
+                                           std::uint64_t offset, std::uint32_t size) {
+  fuse_read_in in{};
+  in.fh = handle;
+  in.offset = offset;
+  in.size = size;
+  return call(FUSE_READDIRPLUS, node, bytes_of(in));
+}
+
 FakeKernel::Answer FakeKernel::rename(std::uint64_t parent, std::string_view from,
                                       std::uint64_t to_parent, std::string_view to) {
   fuse_rename_in in{};
@@ -265,6 +278,11 @@ std::size_t FakeKernel::second_answers() const {
 std::vector<fuse_notify_inval_inode_out> FakeKernel::invalidations() const {
   const std::lock_guard lock(mutex_);
   return invalidations_;
+}
+
+std::vector<FakeKernel::Revoked> FakeKernel::revoked_names() const {
+  const std::lock_guard lock(mutex_);
+  return revoked_names_;
 }
 
 }  // namespace accrete

@@ -71,6 +71,8 @@ class FakeKernel {
   Answer opendir(std::uint64_t node);
   Answer readdir(std::uint64_t node, std::uint64_t handle, std::uint64_t offset,
                  std::uint32_t size);
+  Answer readdirplus(std::uint64_t node, std::uint64_t handle, std::uint64_t offset,
+                     std::uint32_t size);
   Answer rename(std::uint64_t parent, std::string_view from, std::uint64_t to_parent,
                 std::string_view to);
   Answer unlink(std::uint64_t parent, std::string_view name);
@@ -86,6 +88,12 @@ class FakeKernel {
   std::size_t unanswered() const;      // requests that wait for an answer
   std::size_t second_answers() const;  // answers to nothing that waits
   std::vector<fuse_notify_inval_inode_out> invalidations() const;
+  struct Revoked {
+    std::uint64_t parent = 0;
+    std::string name;
+    friend bool operator==(const Revoked&, const Revoked&) = default;
+  };
+  std::vector<Revoked> revoked_names() const;
 
  private:
   void receive();
@@ -99,6 +107,7 @@ class FakeKernel {
   std::map<std::uint64_t, Answer> answers_;
   std::size_t second_answers_ = 0;
   std::vector<fuse_notify_inval_inode_out> invalidations_;
+  std::vector<Revoked> revoked_names_;
   std::thread receiver_;
 };
 
