@@ -18,7 +18,7 @@ bool has_texts_of(const FrameRow& a, const FrameRow& b) {
 }  // namespace
 
 FrameFile::~FrameFile() {
-  if (node_->pages_.drop_opener()) state().unwatch(*node_);
+  node_->pages_.drop_opener(*node_);
 }
 
 void FrameFile::attach(std::shared_ptr<DoorFile> incoming) {
@@ -73,16 +73,16 @@ std::shared_ptr<const Shown> FrameFile::current() {
 }
 
 void FrameFile::read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) {
-  const auto watch = [&] { state().watch(node_); };
   if (const auto file = fills_cache ? incoming_behind_pages() : incoming()) {
-    if (fills_cache) node_->pages_.note_incoming(watch);
+    if (fills_cache) node_->pages_.note_incoming(node_);
     std::string buffer(size, '\0');
     const Result<std::size_t> got =
         file->read(offset, std::as_writable_bytes(std::span<char>(buffer)));
     if (!got.ok()) return reply.error(got.error());
     return reply.bytes(std::string_view(buffer).substr(0, *got));
   }
-  if (fills_cache) node_->pages_.note(current()->content, watch);
+  // Its cards change without another inode.
+  if (fills_cache) node_->pages_.note(current()->content, false, node_);
   const std::shared_ptr<const Shown> shown = fills_cache ? current() : edits_.over(current());
   reply_range(std::move(reply), state().cube(), *shown, offset, size);
 }

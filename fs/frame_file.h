@@ -15,7 +15,7 @@ class FrameFile : public OpenFile {
  public:
   FrameFile(std::shared_ptr<FrameNode> node, bool writes, const Caller& opener)
       : node_(std::move(node)), writes_(writes), opener_(opener) {
-    node_->pages_.add_opener();
+    node_->pages_.add_opener(node_, false);
   }
 
   ~FrameFile() override;

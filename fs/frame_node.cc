@@ -24,13 +24,17 @@ Identity frame_identity(std::uint64_t cube_uid, FrameId id) {
 }
 
 FrameNode::FrameNode(std::shared_ptr<CubeState> state, FrameId id)
-    : Node(frame_identity(state->cube().uid(), id)), state_(std::move(state)), id_(id) {}
+    : Node(frame_identity(state->cube().uid(), id)),
+      state_(std::move(state)),
+      id_(id),
+      pages_(*state_, false) {}
 
 FrameNode::FrameNode(std::shared_ptr<CubeState> state, std::shared_ptr<DoorFile> incoming,
                      CubeState::StagingName name)
     : Node(staging_identity(state->cube().uid())),
       state_(std::move(state)),
       staging_ino_(ino()),
+      pages_(*state_, false),
       incoming_(std::move(incoming)),
       staging_name_(std::move(name)) {}
 

@@ -39,7 +39,8 @@ class OpenFile {
   // How the kernel shall treat it.
   struct Manner {
     bool direct_io = true;
-    bool no_flush = true;  // close() needs no answer of ours
+    bool no_flush = true;     // close() needs no answer of ours
+    bool keep_cache = false;  // the pages from before are right
   };
 
   virtual ~OpenFile() = default;

@@ -111,7 +111,7 @@ void describe(Tree& tree, std::unique_ptr<OpenFile> file, std::shared_ptr<Node> 
   const OpenFile::Manner manner = file->manner();
   info.direct_io = manner.direct_io;
   info.noflush = manner.no_flush;
-  info.keep_cache = 0;
+  info.keep_cache = manner.keep_cache;
   info.fh = reinterpret_cast<std::uint64_t>(tree.keep(std::move(file), std::move(node)));
 }
 

@@ -1,8 +1,10 @@
 #include "fs/page_holder.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/overlap.h"
+#include "fs/tree.h"
 
 namespace accrete {
 
@@ -14,45 +16,72 @@ constexpr std::size_t most_pieces = 64;
 
 }  // namespace
 
-void PageHolder::add_opener() {
-  MutexLock lock(mutex_);
-  ++openers_;
+PageHolder::PageHolder(CubeState& state, bool shows_growth)
+    : state_(state), changes_(shows_growth ? state.changes() : state.content_changes()) {}
+
+void PageHolder::watch(const std::shared_ptr<Watched>& node) {
+  if (!any_.exchange(true)) state_.watch(node);
 }
 
-bool PageHolder::drop_opener() {
-  MutexLock lock(mutex_);
-  if (--openers_ != 0) return false;
-  view_.reset();
-  has_incoming_ = false;
-  return any_.exchange(false);
+void PageHolder::unwatch(const Watched& node) {
+  if (any_.exchange(false)) state_.unwatch(node);
 }
 
-void PageHolder::note(const Content& content, const std::function<void()>& watch) {
+bool PageHolder::add_opener(const std::shared_ptr<Watched>& node, bool may_keep) {
   MutexLock lock(mutex_);
-  if (!any_.exchange(true)) watch();
+  if (openers_++ == 0) {
+    const std::optional<std::uint64_t> kept_at = std::exchange(kept_at_, std::nullopt);
+    if (may_keep && kept_at) {
+      // A change either is counted by now, or will find the node watched.
+      watch(node);
+      if (changes_.begun() == *kept_at) return true;
+      unwatch(*node);
+    }
+    noted_ = {};
+  }
+  // Whoever has noted pages has dropped, or could keep, those from before.
+  return may_keep && any_ && noted_.lasts;
+}
+
+void PageHolder::drop_opener(const Watched& node) {
+  MutexLock lock(mutex_);
+  if (--openers_ != 0) return;
+  // As long as the node is watched: what is done by now has found it.
+  if (any_ && noted_.lasts)
+    kept_at_ = changes_.done();
+  else
+    noted_ = {};
+  unwatch(node);
+}
+
+void PageHolder::note(const Content& content, bool lasts, const std::shared_ptr<Watched>& node) {
+  MutexLock lock(mutex_);
+  watch(node);
+  if (!lasts) noted_.lasts = false;
   if (!content.view) return;
   // A view that is extended shows more by and by.
-  if (view_ && view_->element_count() >= content.elements) return;
-  view_ = std::make_unique<const View>(*content.view);
-  elements_offset_ = content.elements_offset();
-  bytes_per_element_ = content.bytes_per_element;
+  if (noted_.view && noted_.view->element_count() >= content.elements) return;
+  noted_.view = std::make_unique<const View>(*content.view);
+  noted_.elements_offset = content.elements_offset();
+  noted_.bytes_per_element = content.bytes_per_element;
 }
 
-void PageHolder::note_incoming(const std::function<void()>& watch) {
+void PageHolder::note_incoming(const std::shared_ptr<Watched>& node) {
   MutexLock lock(mutex_);
-  if (!any_.exchange(true)) watch();
-  has_incoming_ = true;
+  watch(node);
+  noted_.lasts = false;
+  noted_.has_incoming = true;
 }
 
 std::vector<CacheNotice> PageHolder::overlapping(std::uint64_t node, const Poked& poked) const {
   std::vector<CacheNotice> notices;
   MutexLock lock(mutex_);
-  if (has_incoming_) notices.push_back({node, 0, 0});
-  if (has_incoming_ || !view_) return notices;
-  std::vector<Interval> pages = overlap(*view_, poked.view, poked.range, most_pieces);
+  if (noted_.has_incoming) notices.push_back({node, 0, 0});
+  if (noted_.has_incoming || !noted_.view) return notices;
+  std::vector<Interval> pages = overlap(*noted_.view, poked.view, poked.range, most_pieces);
   for (Interval& range : pages)
-    range = {(elements_offset_ + range.begin * bytes_per_element_) / page,
-             (elements_offset_ + range.end * bytes_per_element_ + page - 1) / page};
+    range = {(noted_.elements_offset + range.begin * noted_.bytes_per_element) / page,
+             (noted_.elements_offset + range.end * noted_.bytes_per_element + page - 1) / page};
   std::sort(pages.begin(), pages.end(),
             [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
   Interval joined;

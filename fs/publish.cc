@@ -53,22 +53,36 @@ bool Publisher::queue(Item& item, bool is_work) {
   return true;
 }
 
-void Publisher::announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket former,
-                         std::function<void()> then) {
-  const bool is_work = cube->is_watched() ||
-                       tree_.nodes().must_revoke(cube->cube().uid(), *cube->cube().pin().snapshot);
-  Item item{std::move(cube), std::move(former), std::nullopt, std::move(then)};
-  if (queue(item, is_work)) return;
+void Publisher::begin(const Item& item) {
+  item.cube->changes().begin();
+  if (item.changes_contents()) item.cube->content_changes().begin();
+}
+
+void Publisher::finish(Item& item) {
+  const bool changes_contents = item.changes_contents();
   item.former.reset();
+  item.poked.reset();
+  if (item.cube != nullptr) {
+    item.cube->changes().end();
+    if (changes_contents) item.cube->content_changes().end();
+  }
   if (item.then) item.then();
 }
 
+void Publisher::announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket former,
+                         std::function<void()> then) {
+  Item item{std::move(cube), std::move(former), std::nullopt, std::move(then)};
+  begin(item);
+  const Cube& changed = item.cube->cube();
+  const bool is_work =
+      item.cube->is_watched() || tree_.nodes().must_revoke(changed.uid(), *changed.pin().snapshot);
+  if (!queue(item, is_work)) finish(item);
+}
+
 void Publisher::announce(std::shared_ptr<CubeState> cube, Poked poked, std::function<void()> then) {
-  const bool has_pages = cube->has_pages();
   Item item{std::move(cube), nullptr, std::move(poked), std::move(then)};
-  if (has_pages && queue(item, true)) return;
-  item.poked.reset();
-  if (item.then) item.then();
+  begin(item);
+  if (!item.cube->has_pages() || !queue(item, true)) finish(item);
 }
 
 void Publisher::after_all(std::function<void()> then) {
@@ -108,11 +122,7 @@ void Publisher::run() {
       running = running_;
     }
     if (running) notify(items);
-    for (Item& item : items) {
-      item.former.reset();
-      item.poked.reset();
-      if (item.then) item.then();
-    }
+    for (Item& item : items) finish(item);
     if (!running) return;
   }
 }

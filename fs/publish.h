@@ -13,9 +13,9 @@
 //    writer included: a direct write drops its pages before it comes to us, and a fault may have
 //    brought them back. Then the reply goes out. A page that was being filled meanwhile is locked
 //    by the kernel from before its READ until its reply, and the invalidation waits for that lock.
-//    Closed files need nothing: an open never asks to keep the cache. A write that finds the
-//    elements as it wants them is published as well while anything is: whoever made them so may
-//    not be done.
+//    Closed files need nothing: their pages are kept only by rule 6. A write that finds the
+//    elements as it wants them is published as well while anything is: whoever made them so may not
+//    be done.
 // 3. Nobody waits for whom waits for him. An invalidation takes locks of pages, and first writes
 //    back those that are dirty. So
 //    - READs are answered without waiting for anything (the fault behind one holds such a lock),
@@ -39,16 +39,34 @@
 // 5. Since a page that comes back is answered before it is published, fsync(), msync() and close()
 //    wait until all that was queued before them is done. munmap() alone is not told to us: other
 //    mappings follow it by the time of a notification.
+// 6. From one open to the next. Nobody watches a closed node. An open lets the kernel keep the
+//    pages that it has of the node only where they are certainly right. By every other open, also a
+//    direct one, the kernel drops them before that file can be used, so that none comes back.
+//    - A change counts as begun once it is made, before it asks who is noted; as done when its
+//      notifications are sent, before its reply (ChangeCount). The last close remembers how many
+//      are done while the node is still noted, so those have found it; RELEASE comes when all READs
+//      of its file have been answered. The next open notes what was noted again, and then looks how
+//      many have begun. If as many as were remembered, none was under way at that close and none
+//      has begun since; one that begins from now on finds the node. Else the note is taken back.
+//    - While others have it open, pages are kept if any were noted since the first of them opened
+//      it: through a file whose own open had dropped those of before, or kept them rightly. Where
+//      none were, an open that is to drop them may not have done so yet. So it is well, too, when a
+//      RELEASE comes after the next OPEN.
+//    - Growth counts for views that extend; others show it by another inode. Cards of a view belong
+//      to its inode. Never kept are pages that change otherwise: those of a file that comes in, of
+//      a frame (its cards change), and of a view of what the cube has no more (growth may bring the
+//      indexes back, and pad there).
+//    - A node that the kernel forgets takes its pages with it, and a new one has no note.
 //
 // Names. The kernel believes names of views for long (lease.h). A name never means what it meant
 // before a commit whose committer has been answered:
-// 6. Whose name may be wrong. A look-up finds its node in a snapshot, then enters its lease into
+// 7. Whose name may be wrong. A look-up finds its node in a snapshot, then enters its lease into
 //    the table, then sees that the cube is still the same; else its answer is believed for no time.
 //    A commit is applied before it asks for leases on other ground. So either the commit finds the
 //    lease, or the look-up has found the commit. The names are invalidated before the reply goes
 //    out. A commit that finds nothing to revoke still waits for what is being revoked: that of
 //    another one, whose names may now mean what both have made.
-// 7. An answer that is on its way. Linux (fs/fuse/dir.c, readdir.c) holds the
+// 8. An answer that is on its way. Linux (fs/fuse/dir.c, readdir.c) holds the
 //    directory's lock for reading from before a LOOKUP of an unknown name, or a READDIRPLUS, until
 //    it has taken in the answer; an invalidation of a name takes it for writing. So it comes after
 //    an answer that was sent before it, and a look-up that comes after it finds the commit.
@@ -59,7 +77,7 @@
 //    commit was answered. This is why names are invalidated and not merely expired
 //    (FUSE_EXPIRE_ONLY leaves the dentry in the hash), and why aliases of a node that has a lease
 //    get none: each dentry with a time has its own entry in the table.
-// 8. The lock of a directory of views, and of a cube, is never held by one who waits for the
+// 9. The lock of a directory of views, and of a cube, is never held by one who waits for the
 //    notifier: look-ups and listings are answered at once, creating, removing, renaming there, and
 //    changes of attributes, are refused at once, and FSYNCDIR, for which Linux holds it, waits for
 //    the disk alone. (unlink() and rename() in doors do wait, with the locks of these.)
@@ -149,15 +167,21 @@ class Publisher {
     RecentValues::Ticket former;
     std::optional<Poked> poked;
     std::function<void()> then;
+
+    bool changes_contents() const { return former != nullptr || poked; }
   };
 
+  // The two ends of an item: before anybody looks whom it concerns, and when the kernel's caches
+  // are right.
+  static void begin(const Item& item);
+  static void finish(Item& item);
   // False where it is to be done at once: that of a stopped thread, and of one with nothing to do
   // where the item gives it nothing either.
   bool queue(Item& item, bool is_work) EXCLUDES(mutex_);
   void run() EXCLUDES(mutex_);
   // On a thread of its own: letting go of a name takes the lock of its directory, which whoever
   // removes or renames there holds while his reply waits for the notifier. (Those that the notifier
-  // itself revokes are in other directories, rule 8.)
+  // itself revokes are in other directories, rule 9.)
   void run_trimmer() EXCLUDES(mutex_);
   void notify(const std::vector<Item>& items);
   void send(const CacheNotice& notice);

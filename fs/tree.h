@@ -13,6 +13,7 @@
 
 #include "core/mutex.h"
 #include "core/store.h"
+#include "fs/change_count.h"
 #include "fs/node.h"
 #include "fs/node_table.h"
 #include "fs/publish.h"
@@ -56,6 +57,10 @@ class CubeState {
   // Whether the kernel has pages of one of them.
   bool has_pages() const EXCLUDES(mutex_);
 
+  // ---- Changes that are published: all, and those that are not only growth ----
+  ChangeCount& changes() { return changes_; }
+  ChangeCount& content_changes() { return content_changes_; }
+
  private:
   struct Watch {
     std::shared_ptr<Watched> file;
@@ -64,6 +69,8 @@ class CubeState {
 
   Tree& tree_;
   const std::shared_ptr<Cube> cube_;
+  ChangeCount changes_;
+  ChangeCount content_changes_;
   mutable Mutex mutex_;
   std::map<StagingName, std::shared_ptr<FrameNode>> stagings_ GUARDED_BY(mutex_);
   std::unordered_map<const Watched*, Watch> watches_ GUARDED_BY(mutex_);

@@ -23,7 +23,8 @@ class OpenView : public OpenFile {
         staged_(std::make_shared<StagedView>(this, opener)),
         generation_(shown.pinned->generation),
         shown_(std::make_shared<const Shown>(std::move(shown))) {
-    node_->pages_.add_opener();
+    // Who writes changes what is kept, and does so faster where nothing is.
+    keeps_pages_ = node_->pages_.add_opener(node_, !writes);
     if (node_->extends_) state().watch(node_);
     if (!writes) return;
     MutexLock lock(node_->mutex_);
@@ -31,7 +32,9 @@ class OpenView : public OpenFile {
   }
 
   Manner manner() const override {
-    return writes_ ? Manner{true, false} : state().tree().reading_manner();
+    Manner manner = writes_ ? Manner{true, false} : state().tree().reading_manner();
+    manner.keep_cache = keeps_pages_;
+    return manner;
   }
 
   void read(Reply reply, std::uint64_t offset, std::size_t size, bool fills_cache) override {
@@ -49,7 +52,7 @@ class OpenView : public OpenFile {
       std::uint64_t noted = 0;
       do {
         noted = shown->content.elements;
-        node_->pages_.note(shown->content, [&] { state().watch(node_); });
+        node_->pages_.note(shown->content, is_current(), node_);
         shown = current();
       } while (shown->content.elements != noted);
     }
@@ -116,7 +119,7 @@ class OpenView : public OpenFile {
       MutexLock lock(node_->mutex_);
       std::erase(node_->writers_, staged_);
     }
-    if (node_->pages_.drop_opener()) state().unwatch(*node_);
+    node_->pages_.drop_opener(*node_);
     if (node_->extends_) state().unwatch(*node_);
     node_->end();
     const std::shared_ptr<Replacement> replacement = this->replacement();
@@ -202,8 +205,15 @@ class OpenView : public OpenFile {
     return shown_;
   }
 
+  // Whether the cube still has what it shows.
+  bool is_current() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return shown_->pinned->generation >= generation_;
+  }
+
   const std::shared_ptr<ViewNode> node_;
   const bool writes_;
+  bool keeps_pages_ = false;
   const std::shared_ptr<StagedView> staged_;
   HeaderEdits edits_;
   TextPieces pieces_;

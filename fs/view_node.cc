@@ -144,6 +144,7 @@ ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, V
       letters_(letters_of(meaning.view, snapshot.definition)),
       cards_(has_cards(meaning) ? view_cards(state_->cube(), snapshot, meaning.view)
                                 : std::vector<std::string>()),
+      pages_(*state_, extends_),
       view_(std::move(meaning.view)),
       generation_(snapshot.generation),
       mtime_ns_(time_of(state_->cube(), snapshot, view_)),

@@ -760,6 +760,200 @@ TEST_F(SessionTest, AnFsyncAfterAPageCameBackFindsItsInvalidationsSent) {
   kernel().release(plane, reader);
 }
 
+class KeptPagesTest : public SessionTest {
+ protected:
+  void SetUp() override {
+    SessionTest::SetUp();
+    restart(Caching::cached, true);
+    door_ = make_cube();
+    append_frames(door_, 2);
+    plane_ = kernel().node("m/slices/xy/z0.npy");
+    raw_ = kernel().node("m/cube.raw");
+  }
+
+  struct Opened {
+    std::uint64_t node = 0;
+    std::uint64_t handle = 0;
+    bool keeps = false;  // what the kernel has of it
+  };
+  Opened open(std::uint64_t node, int flags = O_RDONLY) {
+    const FakeKernel::Answer answer = kernel().open(node, flags);
+    EXPECT_EQ(answer.error, 0);
+    const auto opened = answer.as<fuse_open_out>();
+    return {node, opened.fh, (opened.open_flags & FOPEN_KEEP_CACHE) != 0};
+  }
+  void release(const Opened& file) { EXPECT_EQ(kernel().release(file.node, file.handle).error, 0); }
+  std::string fill(const Opened& file) {
+    return kernel().fill_page(file.node, file.handle, 0).body;
+  }
+  // Opens it, has a page of it, closes it.
+  void visit(std::uint64_t node) {
+    const Opened file = open(node);
+    EXPECT_FALSE(fill(file).empty());
+    release(file);
+  }
+  bool keeps(std::uint64_t node) {
+    const Opened file = open(node);
+    release(file);
+    return file.keeps;
+  }
+  void poke(std::uint64_t node, std::uint64_t offset, char to) {
+    const Opened file = open(node, O_RDWR);
+    EXPECT_EQ(kernel().write(node, file.handle, offset, std::string(1, to)).error, 0);
+    EXPECT_EQ(kernel().flush(node, file.handle).error, 0);
+    release(file);
+  }
+  std::ptrdiff_t told(std::uint64_t node) {
+    const auto all = kernel().invalidations();
+    return std::count_if(all.begin(), all.end(), [&](const auto& n) { return n.ino == node; });
+  }
+
+  std::uint64_t door_ = 0;
+  std::uint64_t plane_ = 0;
+  std::uint64_t raw_ = 0;
+};
+
+TEST_F(KeptPagesTest, PagesAreKeptFromOneOpenToTheNextUntilSomethingChanges) {
+  EXPECT_FALSE(keeps(plane_)) << "it has none yet";
+  EXPECT_FALSE(keeps(plane_)) << "nor has it any now";
+  visit(plane_);
+  EXPECT_TRUE(keeps(plane_));
+  EXPECT_TRUE(keeps(plane_)) << "also when nobody has read meanwhile";
+  poke(raw_, 0, '\1');
+  EXPECT_FALSE(keeps(plane_));
+  EXPECT_FALSE(keeps(plane_)) << "what it had is gone";
+  visit(plane_);
+  EXPECT_TRUE(keeps(plane_));
+}
+
+TEST_F(KeptPagesTest, PagesThatAreKeptAreWatchedAgain) {
+  visit(plane_);
+  const Opened file = open(plane_);
+  ASSERT_TRUE(file.keeps);
+  const auto before = told(plane_);
+  poke(raw_, 0, '\1');
+  EXPECT_GT(told(plane_), before);
+  release(file);
+  EXPECT_TRUE(keeps(plane_)) << "the pages that are left are right";
+}
+
+TEST_F(KeptPagesTest, ASecondOpenerKeepsOnlyWhatIsKnown) {
+  visit(plane_);
+  poke(raw_, 0, '\1');
+  const Opened first = open(plane_);
+  EXPECT_FALSE(first.keeps);
+  const Opened second = open(plane_);
+  EXPECT_FALSE(second.keeps) << "the first may not have dropped the pages yet";
+  fill(second);
+  const Opened third = open(plane_);
+  EXPECT_TRUE(third.keeps);
+  release(second);
+  release(first);
+  const Opened fourth = open(plane_);
+  EXPECT_TRUE(fourth.keeps);
+  release(third);
+  release(fourth);
+}
+
+TEST_F(KeptPagesTest, AChangeThatIsUnderWayAtTheLastCloseIsNotMissed) {
+  const Opened writer = open(raw_, O_RDWR);
+  std::string page = fill(writer);
+  int kept = 0;
+  for (int i = 0; i < 3000; ++i) {
+    const Opened reader = open(plane_);
+    fill(reader);
+    const auto before = told(plane_);
+    page.front() = static_cast<char>(page.front() + 1);
+    // The page is answered at once and published later.
+    ASSERT_EQ(kernel().write_page(raw_, writer.handle, 0, page).error, 0);
+    if (i % 2 != 0) ::usleep(static_cast<useconds_t>(i % 50));
+    release(reader);
+    if (!keeps(plane_)) continue;
+    ++kept;
+    ASSERT_GT(told(plane_), before) << i;
+  }
+  EXPECT_GT(kept, 0);
+  release(writer);
+}
+
+TEST_F(KeptPagesTest, WhatFramesDoIsAChange) {
+  const auto is_lost = [&](const auto& change) {
+    visit(plane_);
+    EXPECT_TRUE(keeps(plane_));
+    change();
+    return !keeps(plane_);
+  };
+  const std::uint64_t frames = kernel().node("m/frames");
+  const std::uint64_t removed = kernel().node("m/removed");
+  EXPECT_TRUE(is_lost([&] {
+    EXPECT_EQ(kernel().unlink(frames, "f1.npy").error, 0);
+    EXPECT_EQ(kernel().rename(removed, "f1.npy", frames, "f1.npy").error, 0);
+  }));
+  EXPECT_TRUE(is_lost([&] {  // replaced whole
+    const std::uint64_t view = kernel().node("m/slices/xy/z0.raw");
+    const Opened file = open(view, O_WRONLY);
+    EXPECT_EQ(kernel().truncate(view, 0).error, 0);
+    const std::string elements(nx * ny * sizeof(float), '\7');
+    EXPECT_EQ(kernel().write(view, file.handle, 0, elements).error, 0);
+    EXPECT_EQ(kernel().flush(view, file.handle).error, 0);
+    release(file);
+  }));
+  EXPECT_EQ(content("m/slices/xy/z0.raw"), std::string(nx * ny * sizeof(float), '\7'));
+  EXPECT_FALSE(is_lost([&] { EXPECT_EQ(kernel().unlink(frames, "none").error, ENOENT); }));
+}
+
+TEST_F(KeptPagesTest, GrowthIsAChangeOfViewsThatExtend) {
+  visit(plane_);
+  visit(raw_);
+  EXPECT_TRUE(keeps(raw_));
+  append_frames(door_, 1, 2);
+  EXPECT_FALSE(keeps(raw_));
+  EXPECT_TRUE(keeps(plane_));
+}
+
+TEST_F(KeptPagesTest, WhoeverOpensForWritingDropsThePages) {
+  visit(plane_);
+  const Opened writer = open(plane_, O_RDWR);
+  EXPECT_FALSE(writer.keeps);
+  EXPECT_FALSE(keeps(plane_)) << "it may not have dropped them yet";
+  release(writer);
+  EXPECT_FALSE(keeps(plane_));
+}
+
+TEST_F(KeptPagesTest, PagesOfFramesAreNotKept) {
+  const std::uint64_t frame = kernel().node("m/frames/f0.npy");
+  const Opened first = open(frame);
+  fill(first);
+  EXPECT_FALSE(keeps(frame));
+  release(first);
+  EXPECT_FALSE(keeps(frame));
+}
+
+TEST_F(KeptPagesTest, PagesOfWhatTheCubeHasNoMoreAreNotKept) {
+  const auto copy_wide = [&](const char* name) {
+    ASSERT_EQ(copy(door_, name, npy_frame(nx + 3, ny, 1000)), 0);
+  };
+  copy_wide("wide.npy");
+  // A strip holds index 2 of z when that frame goes.
+  std::string strip = npy_frame(nx, 3, 2000);
+  strip.replace(strip.find("(3, 5), }   "), 12, "(3, 1, 5), }");
+  ASSERT_EQ(copy(kernel().node("m/append/y"), "strip.npy", strip), 0);
+  const std::uint64_t line = kernel().node("m/slices/y/x7_z2.npy");
+  const Opened reader = open(line);
+  const std::string was = fill(reader);
+  EXPECT_EQ(floats(was.substr(was.size() - 4 * sizeof(float)))[0], 1007.0f);
+  ASSERT_EQ(kernel().unlink(kernel().node("m/frames"), "wide.npy").error, 0);
+  EXPECT_EQ(kernel().open(line, O_RDONLY).error, ESTALE);
+  EXPECT_EQ(fill(reader), was) << "it shows what it did";
+  release(reader);
+  copy_wide("wider.npy");
+  ASSERT_EQ(kernel().node("m/slices/y/x7_z2.npy"), line) << "the index is back, with pad";
+  const Opened again = open(line);
+  EXPECT_FALSE(again.keeps);
+  EXPECT_NE(fill(again), was);
+  release(again);
+}
+
 TEST_F(SessionTest, AForgottenNumberMeansNothingAndIsNotUsedAgain) {
   append_frames(make_cube(), 1);
   const std::uint64_t node = kernel().node("m/slices/xy/z0.raw");
