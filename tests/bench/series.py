@@ -67,11 +67,12 @@ class Series:
 
     @functools.cached_property
     def flat(self):
-        """A file of the elements alone, plane after plane, as numpy.memmap likes them best."""
+        """A file of the elements alone, to which one plane after the other was appended."""
         path = self.directory / "flat"
         with open(path, "wb") as file:
             for _, planes in self.planes():
-                planes.tofile(file)
+                for plane in planes:
+                    plane.tofile(file)
         return path
 
     def memmap(self, mode="r"):
