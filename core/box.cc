@@ -26,13 +26,14 @@ namespace accrete {
 namespace {
 
 constexpr std::uint64_t page_bytes = 4096;
-// A layer of a brick: long enough for the cost of a run to vanish, short enough that a column
-// through many layers stays near.
-constexpr std::uint64_t layer_target_bytes = 64 << 10;
+// A layer of a brick: long enough for the cost of a run to vanish (64 KiB are no quicker to write
+// or to read), short enough that a cold column takes little more than its own pages from the disk,
+// in long pieces.
+constexpr std::uint64_t layer_target_bytes = 8 << 10;
 // Bricks are 64 layers deep, or more or less where they would be very small or large.
 constexpr std::uint64_t depth_target = 64;
-constexpr std::uint64_t brick_least_bytes = 1 << 20;
-constexpr std::uint64_t brick_most_bytes = 4 << 20;
+constexpr std::uint64_t brick_least_bytes = 256 << 10;
+constexpr std::uint64_t brick_most_bytes = 1 << 20;
 constexpr std::uint64_t most_slots = 64;
 
 std::uint64_t ceil_divide(std::uint64_t a, std::uint64_t b) {

@@ -6,7 +6,7 @@
 // index along the layer axis) is contiguous, `layer_pitch` bytes from one to the next (a multiple
 // of the page size where that costs at most a tenth). A frame that grows the cube by one plane
 // fills one layer in each brick, so growth writes whole runs, while a column through 64 layers
-// stays inside one brick of about a megabyte.
+// stays inside one brick of about half a megabyte.
 //
 // Bricks are equal, so a box holds up to a brick less one more along an axis than its elements
 // need; lay_out() divides evenly to keep that small. What lies there is never read.
@@ -63,7 +63,7 @@ struct Box {
 };
 
 // Fills brick, layer_pitch (and slot_layers, kept as given) for an extent and layer axis: bricks of
-// about a megabyte, up to 64 layers deep, long along axis 0. EFBIG when the bytes overflow.
+// about half a megabyte, up to 64 layers deep, long along axis 0. EFBIG when the bytes overflow.
 // REQUIRES: rank, origin, extent, layer_axis and slot_layers are set; extents are positive.
 Result<Box> lay_out(Box box, std::size_t element_size);
 

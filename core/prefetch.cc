@@ -12,8 +12,11 @@ namespace accrete {
 namespace {
 
 constexpr std::size_t page = 4096;
-constexpr std::size_t least_run = 16 << 10;  // a shorter one is read with what lies around it
-constexpr std::size_t most_pages = 256;      // looked at in one call
+constexpr std::size_t least_run = page;  // a shorter one is read with what lies around it
+constexpr std::size_t ahead = 32;        // runs, of a reader who goes on
+constexpr std::size_t most_ahead = 512 << 10;
+constexpr std::size_t most_pages = 256;  // looked at in one call
+constexpr std::uint64_t widest_gap = 4;  // between pages that are read in one piece
 
 bool is_in_memory(std::byte* begin, std::size_t length) {
   std::array<unsigned char, most_pages> resident;
@@ -40,7 +43,10 @@ void prefetch(const std::byte* mapping, std::span<const StreamRun> runs, std::si
     const std::uint64_t first = run.file_offset / page * page;
     std::byte* const begin = const_cast<std::byte*>(mapping) + first;
     const auto length = static_cast<std::size_t>(run.file_offset + bytes - first);
-    if (!is_in_memory(begin, length)) begin_to_read(begin, length);
+    if (is_in_memory(begin, length)) continue;
+    // Before it lies what is before it along the axis of growth.
+    const bool goes_on = first > 0 && is_in_memory(begin - page, page);
+    begin_to_read(begin, goes_on ? std::max(length, std::min(ahead * length, most_ahead)) : length);
   }
 }
 
@@ -75,8 +81,8 @@ void prefetch_scattered(const std::byte* mapping, const View& view, const BoxInd
   pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
   for (std::size_t i = 0; i < pages.size();) {
     std::size_t end = i + 1;
-    while (end < pages.size() && pages[end] == pages[end - 1] + 1) ++end;
-    begin_to_read(bytes + pages[i] * page, (end - i) * page);
+    while (end < pages.size() && pages[end] - pages[end - 1] <= widest_gap) ++end;
+    begin_to_read(bytes + pages[i] * page, (pages[end - 1] + 1 - pages[i]) * page);
     i = end;
   }
 }

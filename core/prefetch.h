@@ -11,13 +11,14 @@
 
 namespace accrete {
 
-// Has the kernel begin to read all of the long runs that are not in memory, at once. `mapping`:
-// address of byte 0 of the brick file. What cannot be read is found when it is touched.
-// Thread-safe.
+// Has the kernel begin to read all of the long runs that are not in memory, at once; and what
+// follows them along the axis of growth where what is before them is there, as a reader's who goes
+// through planes. `mapping`: address of byte 0 of the brick file. What cannot be read is found when
+// it is touched. Thread-safe.
 void prefetch(const std::byte* mapping, std::span<const StreamRun> runs, std::size_t element_size);
 
-// The same for elements that lie scattered, as those of a line across layers: their pages and no
-// others. Does nothing where it takes them for being in memory, by some of them, and for ranges
+// The same for elements that lie scattered, as those of a line across layers: their pages, and no
+// others but what lies between two that are near each other. Does nothing where it takes them for being in memory, by some of them, and for ranges
 // that are not a small part of what lies around them.
 void prefetch_scattered(const std::byte* mapping, const View& view, const BoxIndex& boxes,
                         std::size_t element_size, Interval range);

@@ -248,8 +248,8 @@ void expect_naive_gather(const World& world, const View& view, Interval range, R
   for (std::size_t i = 0; i < size; ++i) pad.bytes[i] = static_cast<std::byte>(random());
   constexpr std::byte guard{0xa5};
   std::vector<std::byte> target(range.length() * size + 16, guard);
-  ASSERT_TRUE(
-      gather(view, world.boxes, world.bytes.data(), at_rest, range, target.data() + 8, coding, pad));
+  ASSERT_TRUE(gather(view, world.boxes, world.bytes.data(), at_rest, range, target.data() + 8,
+                     coding, pad));
   for (std::size_t i = 0; i < 8; ++i) {
     ASSERT_EQ(target[i], guard);
     ASSERT_EQ(target[target.size() - 1 - i], guard);
@@ -346,7 +346,8 @@ TEST(Linearize, a_plane_of_few_bricks_is_few_runs) {
   }
   const View plane = *View::make(axes, {{0, {0, 512}}, {1, {0, 512}}}, {0, 0, 17});
   std::vector<StreamRun> runs;
-  EXPECT_TRUE(collect_runs(plane, boxes, 4, Slots::written, {0, 512 * 512}, 16, runs));
+  EXPECT_TRUE(collect_runs(plane, boxes, 4, Slots::written, {0, 512 * 512}, 128, runs));
+  EXPECT_EQ(runs.size(), 128u);
 }
 
 TEST(Linearize, runs_that_meet_late_still_count_as_one) {

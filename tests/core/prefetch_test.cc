@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <numeric>
 #include <thread>
 
 #include "core/posix_file.h"
@@ -17,22 +18,21 @@ namespace {
 
 constexpr std::size_t page = 4096;
 
-// 64 layers of 64 × 64 elements of four bytes: a layer has four pages.
 class PrefetchTest : public ::testing::Test {
  protected:
-  void SetUp() override {
+  // One brick, 64 layers of 64 × `rows` elements of four bytes: a page has 16 rows.
+  void make_brick(std::uint64_t rows) {
     Box box;
     box.origin = {0, 0, 0};
-    box.extent = {64, 64, 64};
+    box.extent = box.brick = {64, rows, 64};
     box.layer_axis = 2;
+    box.layer_pitch = 64 * rows * 4;
     box.slot_layers = 64;
     box.id = 1;
     box.written = 1;
-    box = *lay_out(box, 4);
-    for (int axis = 0; axis < 3; ++axis) axes_.push_back(*Axis().insert(0, {0, 64}));
+    for (const std::uint64_t extent : box.extent) axes_.push_back(*Axis().insert(0, {0, extent}));
     boxes_ = *boxes_.put(box);
     bytes_ = box.byte_length();
-    ASSERT_EQ(box.layer_pitch, 4 * page);
 
     const auto directory = PosixFile::open(directory_.path(), O_RDONLY | O_DIRECTORY);
     const auto file = PosixFile::open_at(*directory, "bricks", O_RDWR | O_CREAT);
@@ -72,21 +72,45 @@ class PrefetchTest : public ::testing::Test {
 };
 
 TEST_F(PrefetchTest, ALongRunIsReadAndLittleElse) {
+  make_brick(128);
   const std::array<StreamRun, 3> runs = {
       StreamRun{0, 4096, 20 * page, false}, {4096, 4096, 0, true}, {8192, 100, 50 * page, false}};
   prefetch(mapping_.get(), runs, 4);
   expect_read({20, 21, 22, 23});
 }
 
+TEST_F(PrefetchTest, WhoGoesOnFindsWhatFollowsRead) {
+  make_brick(128);
+  const std::array<StreamRun, 1> first = {StreamRun{0, 2048, 20 * page, false}};
+  prefetch(mapping_.get(), first, 4);
+  expect_read({20, 21});
+  const std::array<StreamRun, 1> second = {StreamRun{0, 2048, 22 * page, false}};
+  prefetch(mapping_.get(), second, 4);
+  std::vector<std::size_t> expected(2 + 2 * 32);
+  std::iota(expected.begin(), expected.end(), 20);
+  expect_read(expected);
+}
+
 TEST_F(PrefetchTest, ThePagesOfALineAcrossLayersAreReadAndFewOthers) {
+  make_brick(128);
   const View line = *View::make(axes_, {{2, {0, 64}}}, {5, 20, 0});
   prefetch_scattered(mapping_.get(), line, boxes_, 4, {0, 64});
   std::vector<std::size_t> expected;
-  for (std::size_t z = 0; z < 64; ++z) expected.push_back(4 * z + 1);  // rows 16 to 31
+  for (std::size_t z = 0; z < 64; ++z) expected.push_back(8 * z + 1);  // rows 16 to 31
+  expect_read(expected);
+}
+
+TEST_F(PrefetchTest, OfThinLayersAllIsReadInOnePiece) {
+  make_brick(32);
+  const View line = *View::make(axes_, {{2, {0, 64}}}, {5, 20, 0});
+  prefetch_scattered(mapping_.get(), line, boxes_, 4, {0, 64});
+  std::vector<std::size_t> expected(127);  // from the second page of the first layer
+  std::iota(expected.begin(), expected.end(), 1);
   expect_read(expected);
 }
 
 TEST_F(PrefetchTest, WhatIsTakenForInMemoryIsLeftAlone) {
+  make_brick(64);
   const View line = *View::make(axes_, {{2, {0, 64}}}, {5, 20, 0});
   prefetch_scattered(mapping_.get(), line, boxes_, 4, {0, 8});  // few elements
   const View block = *View::whole(axes_);

@@ -4,6 +4,7 @@ import contextlib
 import numpy as np
 from astropy.io import fits
 from measure import Line, drop_caches, present, timed, work
+from mounted import shape_of
 from place import read, warm
 from series import Series, column_view, open_hdf5, open_zarr, row_view
 
@@ -171,7 +172,7 @@ def random_warm(place):
     with place.mount(series.store) as m:
         def accretefs():
             warm(series.bricks)
-            return read([m / "c" / column_view(x, y) for x, y in series.columns(some)]) / some
+            return read([m / "c" / column_view(x, y) for x, y in series.columns(some)], BUFFER) / some
 
         def fits_files():
             warm(series.frames)
@@ -188,8 +189,9 @@ def random_cold(place):
     def accretefs():
         drop_caches(series.bricks)
         with place.mount(series.store) as m:
+            shape_of(m / "c")  # it is open, as the others' files are
             (x, y), = series.columns(1)
-            return read([m / "c" / column_view(x, y)])
+            return read([m / "c" / column_view(x, y)], BUFFER)
 
     def memmap():
         drop_caches(series.flat)
