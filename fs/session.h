@@ -1,10 +1,12 @@
 // One conversation with the kernel: mounting, the loop over requests, unmounting.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/mutex.h"
 #include "fs/fuse.h"
 #include "fs/init_amendment.h"
 #include "fs/tree.h"
@@ -37,6 +39,11 @@ class Session {
   Session(Tree& tree, bool amend) : tree_(tree), amendment_(amend) {}
 
   Status use_own_io(int fd);
+  // Answers all requests with ENOTCONN until then; when that takes long, cuts off the threads'
+  // devices, so that the kernel ends what was read from them.
+  void refuse_requests(const std::atomic<bool>& enough) EXCLUDES(mutex_);
+  void note_device(int fd) EXCLUDES(mutex_);
+  void cut_off_devices() EXCLUDES(mutex_);
   static ssize_t write_message(int fd, iovec* parts, int count, void* userdata);
   static ssize_t read_message(int fd, void* buffer, std::size_t size, void* userdata);
 
@@ -44,6 +51,8 @@ class Session {
   InitAmendment amendment_;
   fuse_session* session_ = nullptr;
   bool is_attached_ = false;
+  Mutex mutex_;
+  std::vector<int> devices_ GUARDED_BY(mutex_);  // from which session threads have read
 };
 
 }  // namespace accrete

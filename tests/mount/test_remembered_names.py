@@ -332,6 +332,54 @@ class Races(unittest.TestCase):
             self.assertEqual(failed, [])
 
 
+SCANNER = """
+import os, sys
+while True:
+    try:
+        with os.scandir(sys.argv[1]) as entries:
+            for entry in entries:
+                os.stat(entry.path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        break
+"""
+
+
+class Ends(unittest.TestCase):
+    def test_a_daemon_that_is_told_to_end_does_so_while_names_are_asked_for_and_revoked(self):
+        for _ in range(scaled(5, 2)):
+            with Mounted() as m:
+                cube = m.cube("m")
+                np.save(m.base / "planes.npy", np.zeros((300, NY, NX), "int32"))
+                shutil.copyfile(m.base / "planes.npy", cube / "append/planes.npy")
+                scanners = [subprocess.Popen([sys.executable, "-c", SCANNER, cube / "slices/xy"])
+                            for _ in range(3)]
+
+                def prepend():
+                    value = 0
+                    try:
+                        while True:
+                            value += 1
+                            (cube / f"prepend/f{value}.npy").write_bytes(npy_bytes(plane(value)))
+                    except OSError:
+                        pass  # the mount is gone
+
+                thread = threading.Thread(target=prepend)
+                thread.start()
+                time.sleep(0.5)
+                m.process.terminate()
+                try:
+                    m.wait_for_end()
+                finally:
+                    m.unmount_dead()
+                    for scanner in scanners:
+                        scanner.kill()
+                        scanner.wait()
+                    thread.join(mounted.PATIENCE)
+                self.assertFalse(thread.is_alive(), "hung")
+
+
 class ManyNames(unittest.TestCase):
     def test_a_scan_of_more_than_the_kernel_is_to_hold(self):
         count = scaled(50_000, 3_000)
