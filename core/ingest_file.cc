@@ -95,10 +95,7 @@ Status IngestFile::write_probing(std::uint64_t offset, std::span<const std::byte
   const bool is_begin = head_.empty();
   if (!is_begin) keep_head(offset, bytes);
   const std::span<const std::byte> all = is_begin ? bytes : as_bytes(head_);
-  if (all.size() < next_look_) {
-    if (is_begin) keep_head(0, bytes);
-    return {};
-  }
+  if (!is_begin && all.size() < next_look_) return {};
   next_look_ = all.size() + all.size() / 8;
   ACCRETE_TRY(const Format::Look found, look(all, false, false));
   if (found.kind == Format::Look::Kind::layout) {

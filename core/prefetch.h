@@ -18,8 +18,9 @@ namespace accrete {
 void prefetch(const std::byte* mapping, std::span<const StreamRun> runs, std::size_t element_size);
 
 // The same for elements that lie scattered, as those of a line across layers: their pages, and no
-// others but what lies between two that are near each other. Does nothing where it takes them for being in memory, by some of them, and for ranges
-// that are not a small part of what lies around them.
+// others but what lies between two that are near each other. Does nothing where it takes them for
+// being in memory, by some of them, and for ranges that are not a small part of what lies around
+// them.
 void prefetch_scattered(const std::byte* mapping, const View& view, const BoxIndex& boxes,
                         std::size_t element_size, Interval range);
 

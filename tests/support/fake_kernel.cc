@@ -23,6 +23,15 @@ std::string text(std::string_view name) {
   return std::string(name) + '\0';
 }
 
+// Of nobody: what is read so comes into the cache.
+fuse_read_in part_of(std::uint64_t handle, std::uint64_t offset, std::uint32_t size) {
+  fuse_read_in in{};
+  in.fh = handle;
+  in.offset = offset;
+  in.size = size;
+  return in;
+}
+
 }  // namespace
 
 FakeKernel::FakeKernel() {
@@ -154,21 +163,14 @@ FakeKernel::Answer FakeKernel::open(std::uint64_t node, int flags) {
 
 FakeKernel::Answer FakeKernel::read(std::uint64_t node, std::uint64_t handle, std::uint64_t offset,
                                     std::uint32_t size) {
-  fuse_read_in in{};
-  in.fh = handle;
-  in.offset = offset;
-  in.size = size;
+  fuse_read_in in = part_of(handle, offset, size);
   in.lock_owner = 1;
   return call(FUSE_READ, node, bytes_of(in));
 }
 
 FakeKernel::Answer FakeKernel::fill_page(std::uint64_t node, std::uint64_t handle,
                                          std::uint64_t offset) {
-  fuse_read_in in{};  // lock_owner 0: into the cache
-  in.fh = handle;
-  in.offset = offset;
-  in.size = 4096;
-  return call(FUSE_READ, node, bytes_of(in));
+  return call(FUSE_READ, node, bytes_of(part_of(handle, offset, 4096)));
 }
 
 FakeKernel::Answer FakeKernel::write_page(std::uint64_t node, std::uint64_t handle,
@@ -209,20 +211,12 @@ FakeKernel::Answer FakeKernel::opendir(std::uint64_t node) {
 
 FakeKernel::Answer FakeKernel::readdir(std::uint64_t node, std::uint64_t handle,
                                        std::uint64_t offset, std::uint32_t size) {
-  fuse_read_in in{};
-  in.fh = handle;
-  in.offset = offset;
-  in.size = size;
-  return call(FUSE_READDIR, node, bytes_of(in));
+  return call(FUSE_READDIR, node, bytes_of(part_of(handle, offset, size)));
 }
 
 FakeKernel::Answer FakeKernel::readdirplus(std::uint64_t node, std::uint64_t handle,
                                            std::uint64_t offset, std::uint32_t size) {
-  fuse_read_in in{};
-  in.fh = handle;
-  in.offset = offset;
-  in.size = size;
-  return call(FUSE_READDIRPLUS, node, bytes_of(in));
+  return call(FUSE_READDIRPLUS, node, bytes_of(part_of(handle, offset, size)));
 }
 
 FakeKernel::Answer FakeKernel::rename(std::uint64_t parent, std::string_view from,
