@@ -63,6 +63,12 @@ Result<std::uint64_t> BrickFile::take(std::uint64_t length) {
   return offset;
 }
 
+void BrickFile::hold_ahead(std::uint64_t offset, std::uint64_t length) {
+  constexpr std::uint64_t plenty = 8;
+  const auto free = file_->file().free_space();
+  if (free.ok() && *free / plenty >= length) (void)hold_blocks(offset, length);
+}
+
 void BrickFile::give_back(std::uint64_t offset, std::uint64_t length) {
   if (length == 0) return;
   MutexLock lock(mutex_);

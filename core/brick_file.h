@@ -34,6 +34,9 @@ class BrickFile {
   Status hold_blocks(std::uint64_t offset, std::uint64_t length) {
     return file_->file().allocate(offset, length, false);
   }
+  // The same while the disk has several times as many to give; else, and where it fails, they are
+  // found when they are written.
+  void hold_ahead(std::uint64_t offset, std::uint64_t length);
   // Frees a range that was taken; its blocks go at once. REQUIRES: nobody reads it.
   void give_back(std::uint64_t offset, std::uint64_t length) EXCLUDES(mutex_);
   // Frees the blocks but keeps the range; it reads as zeros.
@@ -47,6 +50,9 @@ class BrickFile {
 
   Status write(std::uint64_t offset, std::span<const std::byte> bytes) {
     return file_->file().write(offset, bytes);
+  }
+  Status write(std::uint64_t offset, std::span<const std::span<const std::byte>> pieces) {
+    return file_->file().write(offset, pieces);
   }
   std::shared_ptr<const std::byte> mapping() const { return file_->mapping(); }
   // For stores in place. REQUIRES: opened writable.

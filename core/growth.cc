@@ -359,7 +359,9 @@ Result<std::uint64_t> Growth::open_group(const Cross& cross, std::size_t axis, b
     if (!status.ok()) break;
     box.file_offset = *offset;
     group.boxes.push_back(box);
-    if (!ahead && box.byte_length() <= largest_held)
+    if (ahead)
+      bricks_.hold_ahead(box.file_offset, box.byte_length());
+    else if (box.byte_length() <= largest_held)
       status = bricks_.hold_blocks(box.file_offset, box.byte_length());
     if (!status.ok()) break;
   }

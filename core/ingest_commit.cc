@@ -174,6 +174,9 @@ Result<FrameId> IngestFile::commit() {
 }
 
 Result<FrameId> IngestFile::commit_locked() {
+  if (state_ == State::direct)
+    ACCRETE_CHECK(
+        cube_->step_making_room([&]() REQUIRES(lock_) { return reserved_->writer->flush(); }));
   ACCRETE_TRY(const FrameLayout layout, final_layout());
   ACCRETE_CHECK(check_length(layout));
   ACCRETE_CHECK(check_sums(layout));

@@ -430,7 +430,10 @@ Status IngestFile::pump_transposed() {
 }
 
 void IngestFile::give_back_slab() {
-  if (reserved_) cube_->growth().give_back(reserved_->slab);
+  if (reserved_) {
+    reserved_->writer.reset();  // writes nothing to them any more
+    cube_->growth().give_back(reserved_->slab);
+  }
   reserved_.reset();
   cube_->undefine_if_empty();
 }
@@ -494,7 +497,7 @@ Status IngestFile::pump() {
     if (n != part.size()) return fail(std::errc::io_error, "the staging file ended early");
     ACCRETE_CHECK(r.writer->write(done, part));
   }
-  return {};
+  return r.writer->flush();
 }
 
 // ---- The rest ----

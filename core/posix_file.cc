@@ -6,10 +6,14 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <climits>
 
 #include "core/system_calls.h"
 
@@ -126,6 +130,35 @@ Status PosixFile::write(std::uint64_t offset, std::span<const std::byte> bytes) 
   return {};
 }
 
+Status PosixFile::write(std::uint64_t offset,
+                        std::span<const std::span<const std::byte>> pieces) const {
+  std::array<struct iovec, IOV_MAX> vectors;
+  for (; !pieces.empty(); pieces = pieces.subspan(std::min<std::size_t>(pieces.size(), IOV_MAX))) {
+    const auto some = pieces.first(std::min<std::size_t>(pieces.size(), IOV_MAX));
+    std::size_t total = 0;
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      vectors[i] = {const_cast<std::byte*>(some[i].data()), some[i].size()};
+      total += some[i].size();
+    }
+    const ssize_t n = call(SystemCall::write, name_, [&](std::size_t at_most) {
+      const bool is_whole = total <= at_most;
+      if (!is_whole) vectors[0].iov_len = std::min(at_most, vectors[0].iov_len);
+      return ::pwritev(fd_, vectors.data(), is_whole ? static_cast<int>(some.size()) : 1,
+                       static_cast<off_t>(offset));
+    });
+    if (n < 0) return error("write");
+    // What a short write left is written piece by piece.
+    std::size_t done = static_cast<std::size_t>(n);
+    for (const auto piece : some) {
+      const std::size_t written = std::min(done, piece.size());
+      done -= written;
+      if (written < piece.size()) ACCRETE_CHECK(write(offset + written, piece.subspan(written)));
+      offset += piece.size();
+    }
+  }
+  return {};
+}
+
 Status PosixFile::truncate(std::uint64_t size) const {
   if (call(SystemCall::truncate, name_,
            [&](std::size_t) { return ::ftruncate(fd_, static_cast<off_t>(size)); }) != 0)
@@ -158,6 +191,12 @@ Status PosixFile::punch(std::uint64_t offset, std::uint64_t length) const {
       }) != 0)
     return error("punch");
   return {};
+}
+
+Result<std::uint64_t> PosixFile::free_space() const {
+  struct statvfs space {};
+  if (::fstatvfs(fd_, &space) != 0) return error("statvfs");
+  return std::uint64_t{space.f_bavail} * space.f_frsize;
 }
 
 Status PosixFile::sync_data() const {

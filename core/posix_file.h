@@ -40,12 +40,16 @@ class PosixFile {
   // Short only at the end of the file.
   Result<std::size_t> read(std::uint64_t offset, std::span<std::byte> target) const;
   Status write(std::uint64_t offset, std::span<const std::byte> bytes) const;
+  // The pieces one behind the other.
+  Status write(std::uint64_t offset, std::span<const std::span<const std::byte>> pieces) const;
   Status truncate(std::uint64_t size) const;
   // Blocks for a range, extending the size when `extend`; a failure leaves no new blocks behind
   // beyond the old size.
   Status allocate(std::uint64_t offset, std::uint64_t length, bool extend) const;
   // Frees the blocks of a range; it reads as zeros afterwards.
   Status punch(std::uint64_t offset, std::uint64_t length) const;
+  // Bytes that the disk it lies on has for us.
+  Result<std::uint64_t> free_space() const;
   Status sync_data() const;  // fdatasync
   Status sync_all() const;   // fsync, for directories too
   // What the kernel's memory has of it and is not to be written is read from the disk again.
@@ -71,8 +75,8 @@ Result<std::vector<std::string>> list_directory(const PosixFile& directory);
 // A file mapped; a length beyond its end is allowed (touching it there is SIGBUS,
 // core/fault_guard.h).
 Result<std::shared_ptr<const std::byte>> map_shared(const PosixFile& file, std::uint64_t length);
-// The same, and its pages stay in memory as far as the limits of the process allow (RLIMIT_MEMLOCK):
-// a disk that fails later is no fault then.
+// The same, and its pages stay in memory as far as the limits of the process allow
+// (RLIMIT_MEMLOCK): a disk that fails later is no fault then.
 Result<std::shared_ptr<const std::byte>> map_resident(const PosixFile& file, std::uint64_t length);
 Result<std::shared_ptr<std::byte>> map_shared_writable(const PosixFile& file, std::uint64_t length);
 // What is stored through the mapping stays in memory; the file is open for reading.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <semaphore>
 
 #include "core/linearize.h"
 
@@ -11,20 +12,40 @@ namespace {
 
 constexpr std::size_t any_number = std::numeric_limits<std::size_t>::max();
 
+// Bytes of a long frame that are kept until they are written, and as many that are being written:
+// where layers are thin, what several of them have in one brick goes to the disk's cache at once.
+constexpr std::size_t step_behind = 8 << 20;
+constexpr std::ptrdiff_t most_behind = 4;  // frames at a time; others are written as they come
+std::counting_semaphore<most_behind> places_behind{most_behind};
+
 Status write_runs(BrickFile& bricks, const View& view, const BoxIndex& boxes, std::size_t size,
                   Interval range, std::span<const std::byte> at_rest) {
   std::vector<StreamRun> runs;
   (void)collect_runs(view, boxes, size, Slots::written, range, any_number, runs);
-  for (const StreamRun& run : runs)
-    if (!run.is_pad)
-      ACCRETE_CHECK(bricks.write(run.file_offset,
-                                 at_rest.subspan(run.stream_index * size, run.length * size)));
+  std::erase_if(runs, [](const StreamRun& run) { return run.is_pad; });
+  std::sort(runs.begin(), runs.end(),
+            [](const StreamRun& a, const StreamRun& b) { return a.file_offset < b.file_offset; });
+  std::vector<std::span<const std::byte>> pieces;
+  for (auto run = runs.begin(); run != runs.end(); pieces.clear()) {
+    const std::uint64_t begin = run->file_offset;
+    for (std::uint64_t end = begin; run != runs.end() && run->file_offset == end; ++run) {
+      pieces.push_back(at_rest.subspan(run->stream_index * size, run->length * size));
+      end += pieces.back().size();
+    }
+    ACCRETE_CHECK(bricks.write(begin, pieces));
+  }
   return {};
 }
 
 }  // namespace
 
+void SlabWriter::LeavePlace::operator()(WriteBehind* behind) const {
+  delete behind;
+  places_behind.release();
+}
+
 void SlabWriter::begin_anew() {
+  behind_.reset();
   summer_ = {};
   in_order_ = true;
   changed_ = 0;
@@ -104,7 +125,19 @@ Status SlabWriter::put(std::uint64_t first, std::span<const std::byte> elements)
   const std::size_t size = transfer_.cube_size();
   in_order_ = in_order_ && summer_.bytes() == first * size;
   if (in_order_) summer_.add(bytes);
+  if (first == 0 && !behind_ && view_.element_count() * size > step_behind &&
+      places_behind.try_acquire())
+    behind_.reset(new WriteBehind(step_behind, [bricks = bricks_, view = view_, boxes = boxes_,
+                                                size](std::uint64_t offset, auto stream) {
+      const Interval range{offset / size, (offset + stream.size()) / size};
+      return write_runs(*bricks, view, boxes, size, range, stream);
+    }));
+  if (behind_) return behind_->put(first * size, bytes);
   return write_runs(*bricks_, view_, boxes_, size, {first, first + bytes.size() / size}, bytes);
+}
+
+Status SlabWriter::flush() {
+  return behind_ ? behind_->flush() : Status();
 }
 
 Result<View> SlabWriter::view_in_natural_order() const {
@@ -124,7 +157,8 @@ Status SlabWriter::write_natural(const View& natural, Interval range,
   return write_runs(*bricks_, natural, boxes_, transfer_.cube_size(), range, bytes);
 }
 
-Status SlabWriter::read(std::uint64_t offset, std::span<std::byte> target) const {
+Status SlabWriter::read(std::uint64_t offset, std::span<std::byte> target) {
+  ACCRETE_CHECK(flush());
   const std::size_t size = transfer_.file_size();
   const auto mapping = bricks_->mapping();
   const auto read_elements = [&](std::uint64_t first, std::uint64_t count,

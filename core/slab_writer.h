@@ -1,7 +1,7 @@
 // Writes the element stream of an incoming frame into the layers that it holds.
 #pragma once
 
-#include <optional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,10 +11,12 @@
 #include "core/growth.h"
 #include "core/transfer.h"
 #include "core/view.h"
+#include "core/write_behind.h"
 
 namespace accrete {
 
-// Offsets are bytes of the element stream in the file's order and coding. Not thread-safe.
+// Offsets are bytes of the element stream in the file's order and coding. Not thread-safe. Writes
+// to the layers until it is destroyed.
 class SlabWriter {
  public:
   // `view`: the frame's elements in the file's order, over the slab's coordinates.
@@ -29,8 +31,11 @@ class SlabWriter {
   // begins where the last one that was written ended. EINVAL: a value that the cube's type does not
   // have; ENOSPC, EIO.
   Status write(std::uint64_t offset, std::span<const std::byte> bytes);
-  // What was written so far, as long as it is invertible; zeros elsewhere. EIO.
-  Status read(std::uint64_t offset, std::span<std::byte> target) const;
+  // A long stream is written to the brick file behind the caller's back: all of it is there after
+  // this. After an error it may be called again. ENOSPC, EIO.
+  Status flush();
+  // What was written so far, as long as it is invertible; zeros elsewhere. As flush().
+  Status read(std::uint64_t offset, std::span<std::byte> target);
   bool converts() const { return transfer_.converts(); }
   // Whether the file's elements can be made again from the cube's. False is final; the last write
   // is then not to be read back.
@@ -45,9 +50,9 @@ class SlabWriter {
   Result<View> view_in_natural_order() const;
   // Elements in natural axis order and the file's coding, for sources that were transposed.
   Status write_natural(const View& natural, Interval range, std::span<const std::byte> elements);
-  // The checksums of the whole stream; read back when it did not come in order.
+  // The checksums of the whole stream; read back when it did not come in order. REQUIRES: flushed.
   std::vector<std::uint64_t> sums();
-  // Those of a file with the same elements in natural order.
+  // Those of a file with the same elements in natural order. REQUIRES: flushed.
   std::vector<std::uint64_t> sums_in_natural_order() const;
 
  private:
@@ -57,6 +62,10 @@ class SlabWriter {
   // In the coding at rest, which may be `elements` themselves. `first`: in the order of `view`.
   Result<std::span<const std::byte>> at_rest(const View& view, std::uint64_t first,
                                              std::span<const std::byte> elements);
+
+  struct LeavePlace {
+    void operator()(WriteBehind* behind) const;
+  };
 
   BrickFile* bricks_;
   BoxIndex boxes_;
@@ -70,6 +79,7 @@ class SlabWriter {
   std::string part_;           // the begin of an element, where values are converted,
   std::uint64_t part_at_ = 0;  // and its offset
   std::vector<std::byte> recoded_;
+  std::unique_ptr<WriteBehind, LeavePlace> behind_;
 };
 
 }  // namespace accrete

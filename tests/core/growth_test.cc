@@ -235,7 +235,7 @@ TEST_F(GrowthTest, RandomReservationsShareNoCoordinateNoBoxAndNoByte) {
   }
 }
 
-TEST_F(GrowthTest, ASeriesReservesAtMostAsManyLayersAsItHasStoredAndNoBlocks) {
+TEST_F(GrowthTest, ASeriesReservesAtMostAsManyLayersAndBlocksAsItHasStored) {
   for (const Side side : {Side::append, Side::prepend}) {
     SetUp();
     now_ = std::make_shared<Snapshot>();
@@ -247,7 +247,7 @@ TEST_F(GrowthTest, ASeriesReservesAtMostAsManyLayersAsItHasStoredAndNoBlocks) {
       std::uint64_t layers = 0;
       now_->boxes.for_all([&](const Box& box) { layers += box.extent[2]; });
       EXPECT_LE(layers, n + std::min<std::uint64_t>(n, 63)) << n;
-      EXPECT_LE(*bricks_->blocks_in_use(), n * layer + host_map) << n;
+      EXPECT_LE(*bricks_->blocks_in_use(), layers * layer + host_map) << n;
       if (n % 137 == 0) open(false);
     }
     EXPECT_EQ(now_->axes[2].run_count(), 1U);

@@ -5,8 +5,10 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <random>
 
 #include "core/fits_checksum.h"
+#include "core/system_calls.h"
 #include "tests/core/store_fixture.h"
 
 namespace accrete {
@@ -240,6 +242,113 @@ TEST_F(IngestEdgeTest, AFrameWhoseHeaderIsRewrittenIsNewer) {
   ASSERT_TRUE(ingest->write(80 * 10, as_bytes(std::string("OBJECT  = 'M31     '"))).ok());
   ASSERT_EQ(*ingest->commit(), id);
   EXPECT_GT(row(id).mtime_ns, before);
+}
+
+// Frames so long that their elements are written by another thread while the next ones come.
+class LongFrameTest : public IngestEdgeTest {
+ protected:
+  static constexpr std::size_t plane = 256 * 256 * 4;
+
+  // A cube of `planes` planes in one file, the values of which differ everywhere.
+  static std::string long_file(std::uint64_t planes, unsigned seed) {
+    std::mt19937_64 random(seed);
+    const std::uint64_t count = planes * plane / 4;
+    return frame_file(FormatId::fits, DType::f32, {256, 256, planes},
+                      testing::random_elements(random, DType::f32, count));
+  }
+  std::uint64_t blocks() const {
+    struct stat status {};
+    const std::string path = directory_.path() + "/c/bricks";
+    EXPECT_EQ(::stat(path.c_str(), &status), 0);
+    return static_cast<std::uint64_t>(status.st_blocks) * 512;
+  }
+};
+
+TEST_F(LongFrameTest, IsTheFileThatCameInWhateverTheOrder) {
+  for (unsigned seed = 0; seed < 6; ++seed) {
+    std::mt19937_64 random(seed);
+    std::string file = long_file(90, seed);
+    const auto ingest = begin("f" + std::to_string(seed));
+    for (std::size_t at = 0; at < file.size();) {
+      const std::size_t most = seed == 0 ? 256 << 10 : random() % (512 << 10) + 1;
+      const std::size_t n = std::min(most, file.size() - at);
+      ASSERT_TRUE(ingest->write(at, as_bytes(file).subspan(at, n)).ok());
+      at += n;
+      if (seed == 0 || random() % 20 != 0 || at < 6000) continue;
+      // Elements that came are read, others are written again.
+      const std::size_t from = 2880 + random() % (at - 2880);
+      std::string back(std::min<std::size_t>(10'000, at - from), ' ');
+      ASSERT_EQ(*ingest->read(from, std::as_writable_bytes(std::span(back))), back.size());
+      ASSERT_EQ(back, file.substr(from, back.size()));
+      for (std::size_t i = 0; i < back.size(); ++i) file[from + i] = static_cast<char>(random());
+      ASSERT_TRUE(ingest->write(from, as_bytes(file).subspan(from, back.size())).ok());
+    }
+    const auto id = ingest->commit();
+    ASSERT_TRUE(id.ok()) << id.error().sentence;
+    EXPECT_TRUE(this->file(*id) == file) << "seed " << seed;
+  }
+}
+
+TEST_F(LongFrameTest, TakesNoSpaceWhenItIsAbandoned) {
+  ASSERT_TRUE(testing::put(*cube_, "first", long_file(1, 1)).ok());
+  const std::uint64_t before = blocks();
+  const std::string file = long_file(90, 2);
+  for (int i = 0; i < 5; ++i) {
+    const auto ingest = begin("f");
+    ASSERT_TRUE(ingest->write(0, as_bytes(file).first(file.size() - 5'000'000 * i)).ok());
+    ingest->abandon("");
+    EXPECT_LE(blocks(), before);
+  }
+}
+
+TEST_F(LongFrameTest, AFullDiskIsToldAtTheCommitAtTheLatestAndChangesNothing) {
+  ASSERT_TRUE(testing::put(*cube_, "first", long_file(1, 1)).ok());
+  const std::uint64_t before = blocks();
+  const std::uint64_t generation = cube_->pin()->generation;
+  const std::string file = long_file(90, 2);
+  for (const std::size_t part : {std::size_t{9} << 20, file.size()}) {
+    const auto ingest = begin("f");
+    const SystemCallWatch watch([&](SystemCall call, const std::string& name) {
+      return Intervention{call == SystemCall::write && name == "bricks" ? ENOSPC : 0};
+    });
+    Status status = ingest->write(0, as_bytes(file).first(part));
+    if (status.ok()) status = ingest->write(part, as_bytes(file).subspan(part));
+    if (status.ok()) {
+      const auto id = ingest->commit();
+      ASSERT_FALSE(id.ok());
+      status = id.error();
+    }
+    EXPECT_EQ(status.error().code, std::errc::no_space_on_device) << status.error().sentence;
+    ingest->abandon(status.error().sentence);
+    EXPECT_LE(blocks(), before);
+    EXPECT_EQ(cube_->pin()->generation, generation);
+  }
+  const auto id = testing::put(*cube_, "f", file);
+  ASSERT_TRUE(id.ok()) << id.error().sentence;
+  EXPECT_TRUE(this->file(*id) == file);
+}
+
+// More than are written behind at a time.
+TEST_F(LongFrameTest, ManyAtATimeDoNotMix) {
+  ASSERT_TRUE(testing::put(*cube_, "first", long_file(90, 100)).ok());
+  constexpr unsigned count = 7;
+  std::vector<std::string> files;
+  std::vector<std::shared_ptr<Ingest>> ingests;
+  for (unsigned i = 0; i < count; ++i) {
+    files.push_back(long_file(90, i));
+    ingests.push_back(begin("f" + std::to_string(i)));
+  }
+  constexpr std::size_t step = 1 << 20;
+  for (std::size_t at = 0; at < files.front().size(); at += step)
+    for (unsigned i = 0; i < count; ++i) {
+      const auto all = as_bytes(files[i]);
+      ASSERT_TRUE(ingests[i]->write(at, all.subspan(at, std::min(step, all.size() - at))).ok());
+    }
+  for (unsigned i = 0; i < count; ++i) {
+    const auto id = ingests[i]->commit();
+    ASSERT_TRUE(id.ok()) << id.error().sentence;
+    EXPECT_TRUE(file(*id) == files[i]) << i;
+  }
 }
 
 }  // namespace
