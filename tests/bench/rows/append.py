@@ -6,7 +6,7 @@ from astropy.io import fits
 from frames import fits_bytes, fits_header, npy_bytes
 from measure import Line, Stopwatch, present, timed, work
 from mounted import run
-from place import sync_cube, sync_disk, warm
+from place import fetch_memory, sync_cube, sync_disk, warm
 
 SIDE = 512  # of a frame of 1 MiB
 
@@ -27,8 +27,11 @@ class Frames:
         some.names = self.names[:count]
         return some
 
-    def warm(self):
-        warm(*(self.directory / name for name in self.names))
+    def ready(self):
+        """They are in the page cache, and there is memory for two copies."""
+        paths = [self.directory / name for name in self.names]
+        fetch_memory(2 * sum(path.stat().st_size for path in paths))
+        warm(*paths)
 
 
 class BigFrames(Frames):
@@ -60,8 +63,8 @@ class SmallFrames(Frames):
 
 
 def cp(frames, target):
-    """Seconds that one cp of all frames takes; they are in the page cache."""
-    frames.warm()
+    """Seconds that one cp of all frames takes; made ready."""
+    frames.ready()
     with Stopwatch() as watch:
         run("cp", *frames.names, f"{target}/", cwd=frames.directory)
     return watch.seconds
@@ -95,7 +98,7 @@ def appends(place, frames):
 
     def h5py_loop(values):
         import h5py
-        frames.warm()
+        frames.ready()
         with place.scratch() as directory, Stopwatch() as watch:
             with h5py.File(directory / "cube.h5", "w", libver="latest") as file:
                 data = file.create_dataset("cube", shape, ">f4", maxshape=(None, SIDE, SIDE),
@@ -107,7 +110,7 @@ def appends(place, frames):
 
     def zarr_loop():
         import zarr
-        frames.warm()
+        frames.ready()
         with place.scratch() as directory, Stopwatch() as watch:
             data = zarr.open(str(directory / "cube.zarr"), "w", shape=shape, chunks=chunks, dtype=">f4",
                              compressor=None)
@@ -140,7 +143,7 @@ def concatenation(place):
     frames = place.made(BigFrames).first(200)
 
     def numpy_loop():
-        frames.warm()
+        frames.ready()
         with Stopwatch() as watch:
             cube = np.empty((0, SIDE, SIDE), ">f4")
             for name in frames.names:
