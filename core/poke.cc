@@ -88,13 +88,19 @@ namespace {
 
 template <class T>
 std::uint64_t count_changes(const std::byte* old, const std::byte* now, std::uint64_t count) {
+  constexpr std::uint64_t block = 128;  // a sum as narrow as an element holds so many
   std::uint64_t changes = 0;
-  for (std::uint64_t i = 0; i < count; ++i) {
-    T before;
-    T value;
-    __builtin_memcpy(&before, old + i * sizeof(T), sizeof(T));
-    __builtin_memcpy(&value, now + i * sizeof(T), sizeof(T));
-    changes += before != value ? 1 : 0;
+  for (std::uint64_t done = 0; done < count; done += block) {
+    const std::uint64_t end = std::min(count, done + block);
+    T in_block = 0;
+    for (std::uint64_t i = done; i < end; ++i) {
+      T before;
+      T value;
+      __builtin_memcpy(&before, old + i * sizeof(T), sizeof(T));
+      __builtin_memcpy(&value, now + i * sizeof(T), sizeof(T));
+      in_block = static_cast<T>(in_block + static_cast<T>(before != value));
+    }
+    changes += in_block;
   }
   return changes;
 }
@@ -137,6 +143,17 @@ __attribute__((no_sanitize("thread"), noinline)) void store_run(std::byte* targe
 
 void store_run(std::byte* target, const std::byte* old, const std::byte* now, const std::byte* skip,
                std::uint64_t count, std::size_t element_size) {
+  // Where none is skipped, as many as a word has by one store: what is as it was stays that.
+  if (const bool is_aligned = reinterpret_cast<std::uintptr_t>(target) % sizeof(std::uint64_t) == 0;
+      is_aligned && skip == nullptr && element_size < sizeof(std::uint64_t)) {
+    const std::uint64_t words = count * element_size / sizeof(std::uint64_t);
+    store_run<std::uint64_t>(target, old, now, nullptr, words);
+    const std::uint64_t done = words * sizeof(std::uint64_t);
+    target += done;
+    old += done;
+    now += done;
+    count -= done / element_size;
+  }
   switch (element_size) {
     case 1:
       return store_run<std::uint8_t>(target, old, now, skip, count);

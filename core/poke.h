@@ -92,9 +92,9 @@ std::uint64_t count_changes(const std::byte* old, const std::byte* now, std::uin
                             std::size_t element_size);
 
 // Stores the elements [range) of a view's stream in which `now` differs from `old`, where the slots
-// of these boxes hold them; each by one store. `skip` (may be none): a byte for each element, not 0
-// where it is left alone. False: the file could not be read or had no room there, and some were
-// stored. Elements of one place must not be stored by two threads at once.
+// of these boxes hold them; each by one store, maybe with neighbours. `skip` (may be none): a byte
+// for each element, not 0 where it is left alone. False: the file could not be read or had no room
+// there, and some were stored. Elements of one place must not be stored by two threads at once.
 bool store_elements(const View& view, const BoxIndex& boxes, std::byte* mapping,
                     std::size_t element_size, Interval range, const std::byte* old,
                     const std::byte* now, const std::byte* skip);

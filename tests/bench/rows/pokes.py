@@ -4,7 +4,7 @@ import os
 import numpy as np
 from measure import Line, timed, work
 from place import sync_cube, warm
-from series import Series, column_view
+from series import CameraSeries, Series, column_view
 
 COUNT = 100  # columns or planes that a side writes in a round
 
@@ -18,10 +18,9 @@ def write_whole(path, values):
         os.close(file)
 
 
-def writing(place, count, values, places, path_of, assign):
+def writing(place, series, count, values, places, path_of, assign):
     """The same values to the same places, round by round, through open, write and close of views, and
     by assignment to a memmap that stays open. `places(seed)` are those of a round."""
-    series = place.made(Series)
     cube = series.memmap("r+")
     rounds = {"accretefs": 0, "numpy": 0}
 
@@ -55,21 +54,30 @@ def columns(place):
         cube[:, at[1], at[0]] = values
 
     series = place.made(Series)
-    yield from writing(place, COUNT, np.arange(series.depth, dtype=np.float32),
+    yield from writing(place, series, COUNT, np.arange(series.depth, dtype=np.float32),
                        lambda random, n: list(zip(random.integers(series.nx, size=n),
                                                   random.integers(series.ny, size=n))),
                        lambda at: column_view(*at), assign)
 
 
-@work("write 100 whole planes of 512 KiB, each open, write, close",
-      Line("numpy.memmap r+, kept open", "accretefs", ("numpy",), "time", 3, 1.5, "numpy"), pinned=True)
-def planes(place):
+def writing_planes(place, series, count):
     def assign(cube, at, values):
         cube[at] = values
 
-    series = place.made(Series)
     depth = series.depth
     plane = np.arange(series.noise.size, dtype=np.float32).reshape(series.noise.shape)
-    yield from writing(place, min(COUNT, depth // 2), plane,
+    yield from writing(place, series, min(count, depth // 2), plane,
                        lambda random, n: random.permutation(depth)[:n],
                        lambda at: f"slices/xy/z{at:06}.raw", assign)
+
+
+@work("write 16 whole planes of 8 MiB, each open, write, close",
+      Line("numpy.memmap r+, kept open", "accretefs", ("numpy",), "time", 3, 1.5, "numpy"), pinned=True)
+def planes(place):
+    yield from writing_planes(place, place.made(CameraSeries), 16)
+
+
+@work("write 100 small planes of 512 KiB, each open, write, close",
+      Line("numpy.memmap r+, kept open", "accretefs", ("numpy",), limit="numpy"), pinned=True)
+def small_planes(place):
+    yield from writing_planes(place, place.made(Series), COUNT)
