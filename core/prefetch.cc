@@ -16,6 +16,7 @@ constexpr std::size_t least_run = page;  // a shorter one is read with what lies
 constexpr std::size_t ahead = 32;        // runs, of a reader who goes on
 constexpr std::size_t most_ahead = 512 << 10;
 constexpr std::size_t most_pages = 256;  // looked at in one call
+constexpr std::size_t samples = 16;      // of many runs, that tell whether all are in memory
 constexpr std::uint64_t widest_gap = 4;  // between pages that are read in one piece
 
 bool is_in_memory(std::byte* begin, std::size_t length) {
@@ -37,16 +38,30 @@ void begin_to_read(std::byte* begin, std::size_t length) {
 }  // namespace
 
 void prefetch(const std::byte* mapping, std::span<const StreamRun> runs, std::size_t element_size) {
-  for (const StreamRun& run : runs) {
+  const auto pages_of = [&](const StreamRun& run) -> std::span<std::byte> {
     const std::uint64_t bytes = run.length * element_size;
-    if (run.is_pad || bytes < least_run) continue;
+    if (run.is_pad || bytes < least_run) return {};
     const std::uint64_t first = run.file_offset / page * page;
-    std::byte* const begin = const_cast<std::byte*>(mapping) + first;
-    const auto length = static_cast<std::size_t>(run.file_offset + bytes - first);
-    if (is_in_memory(begin, length)) continue;
+    return {const_cast<std::byte*>(mapping) + first,
+            static_cast<std::size_t>(run.file_offset + bytes - first)};
+  };
+  const auto is_there = [&](const StreamRun& run) {
+    const std::span<std::byte> pages = pages_of(run);
+    return pages.empty() || is_in_memory(pages.data(), pages.size());
+  };
+  if (const std::size_t step = runs.size() / samples; step > 1) {
+    std::size_t at = 0;
+    while (at < runs.size() && is_there(runs[at])) at += step;
+    if (at >= runs.size()) return;
+  }
+  for (const StreamRun& run : runs) {
+    if (is_there(run)) continue;
+    const std::span<std::byte> pages = pages_of(run);
     // Before it lies what is before it along the axis of growth.
-    const bool goes_on = first > 0 && is_in_memory(begin - page, page);
-    begin_to_read(begin, goes_on ? std::max(length, std::min(ahead * length, most_ahead)) : length);
+    const bool goes_on = pages.data() != mapping && is_in_memory(pages.data() - page, page);
+    begin_to_read(pages.data(),
+                  goes_on ? std::max(pages.size(), std::min(ahead * pages.size(), most_ahead))
+                          : pages.size());
   }
 }
 
@@ -54,7 +69,7 @@ void prefetch_scattered(const std::byte* mapping, const View& view, const BoxInd
                         std::size_t element_size, Interval range) {
   constexpr std::uint64_t least_elements = 16;
   constexpr std::uint64_t most_bytes = 128 << 10;
-  constexpr std::uint64_t samples = 3;
+  constexpr std::uint64_t lookups = 3;
   if (range.length() < least_elements || range.length() * element_size > most_bytes) return;
   const auto for_pages = [&](Interval part, const auto& visit) {
     for_runs_in_boxes(view, boxes, element_size, Slots::written, part,
@@ -66,8 +81,8 @@ void prefetch_scattered(const std::byte* mapping, const View& view, const BoxInd
   };
   std::byte* const bytes = const_cast<std::byte*>(mapping);
   bool is_cold = false;
-  for (std::uint64_t i = 0; i < samples && !is_cold; ++i) {
-    const std::uint64_t at = range.begin + range.length() * i / samples;
+  for (std::uint64_t i = 0; i < lookups && !is_cold; ++i) {
+    const std::uint64_t at = range.begin + range.length() * i / lookups;
     for_pages({at, at + 1}, [&](std::uint64_t number) {
       is_cold = is_cold || !is_in_memory(bytes + number * page, page);
     });

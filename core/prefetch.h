@@ -13,8 +13,9 @@ namespace accrete {
 
 // Has the kernel begin to read all of the long runs that are not in memory, at once; and what
 // follows them along the axis of growth where what is before them is there, as a reader's who goes
-// through planes. `mapping`: address of byte 0 of the brick file. What cannot be read is found when
-// it is touched. Thread-safe.
+// through planes. Where there are many and some of them, spread out, are in memory, all are taken for
+// being there. `mapping`: address of byte 0 of the brick file. What cannot be read is found when it
+// is touched. Thread-safe.
 void prefetch(const std::byte* mapping, std::span<const StreamRun> runs, std::size_t element_size);
 
 // The same for elements that lie scattered, as those of a line across layers: their pages, and no

@@ -91,6 +91,21 @@ TEST_F(PrefetchTest, WhoGoesOnFindsWhatFollowsRead) {
   expect_read(expected);
 }
 
+TEST_F(PrefetchTest, ManyRunsAreAllReadUnlessThoseThatAreLookedAtAreThere) {
+  make_brick(128);
+  std::vector<StreamRun> runs;
+  std::vector<std::size_t> expected;
+  for (std::size_t i = 0; i < 100; ++i) {
+    runs.push_back({i * 1024, 1024, (400 - 4 * i) * page, false});
+    expected.push_back(400 - 4 * i);
+  }
+  std::reverse(expected.begin(), expected.end());
+  prefetch(mapping_.get(), std::span(runs).first(3), 4);
+  expect_read({392, 396, 400});
+  prefetch(mapping_.get(), runs, 4);
+  expect_read(expected);
+}
+
 TEST_F(PrefetchTest, ThePagesOfALineAcrossLayersAreReadAndFewOthers) {
   make_brick(128);
   const View line = *View::make(axes_, {{2, {0, 64}}}, {5, 20, 0});

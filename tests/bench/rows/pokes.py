@@ -1,4 +1,5 @@
 """Writing elements in place. Neither side waits for the disk: what is written is in the page cache."""
+import itertools
 import os
 
 import numpy as np
@@ -6,6 +7,7 @@ from measure import Line, timed, work
 from place import sync_cube, warm
 from series import CameraSeries, Series, column_view
 
+numbers = itertools.count(1)  # of the works that were begun
 COUNT = 100  # columns or planes that a side writes in a round
 
 
@@ -19,28 +21,31 @@ def write_whole(path, values):
 
 
 def writing(place, series, count, values, places, path_of, assign):
-    """The same values to the same places, round by round, through open, write and close of views, and
-    by assignment to a memmap that stays open. `places(seed)` are those of a round."""
+    """`values`, and others in each round, to the same places on both sides: through open, write and
+    close of views, and by assignment to a memmap that stays open. `places(random, count)` are those of
+    a round."""
     cube = series.memmap("r+")
     rounds = {"accretefs": 0, "numpy": 0}
+    base = next(numbers) * 1000  # what is there already would be no work for one side
 
     def some(side):
         rounds[side] += 1
         random = np.random.default_rng(rounds[side])
-        return places(random, count)
+        return places(random, count), values + np.float32(base + rounds[side])
 
     with place.mount(series.store) as m:
         def accretefs():
-            paths = [m / "c" / path_of(at) for at in some("accretefs")]
+            chosen, fresh = some("accretefs")
+            paths = [m / "c" / path_of(at) for at in chosen]
             warm(series.bricks)
-            seconds = timed(lambda: [write_whole(path, values) for path in paths])
+            seconds = timed(lambda: [write_whole(path, fresh) for path in paths])
             sync_cube(m / "c")
             return seconds
 
         def numpy():
-            chosen = some("numpy")
+            chosen, fresh = some("numpy")
             warm(series.flat)
-            seconds = timed(lambda: [assign(cube, at, values) for at in chosen])
+            seconds = timed(lambda: [assign(cube, at, fresh) for at in chosen])
             cube.flush()
             return seconds
 
