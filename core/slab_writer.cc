@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <new>
 #include <semaphore>
 
 #include "core/linearize.h"
@@ -125,15 +126,24 @@ Status SlabWriter::put(std::uint64_t first, std::span<const std::byte> elements)
   const std::size_t size = transfer_.cube_size();
   in_order_ = in_order_ && summer_.bytes() == first * size;
   if (in_order_) summer_.add(bytes);
-  if (first == 0 && !behind_ && view_.element_count() * size > step_behind &&
-      places_behind.try_acquire())
+  if (first == 0 && !behind_ && view_.element_count() * size > step_behind) write_behind();
+  if (behind_) return behind_->put(first * size, bytes);
+  return write_runs(*bricks_, view_, boxes_, size, {first, first + bytes.size() / size}, bytes);
+}
+
+// From now on, if there are place and memory for it.
+void SlabWriter::write_behind() {
+  if (!places_behind.try_acquire()) return;
+  try {
+    const std::size_t size = transfer_.cube_size();
     behind_.reset(new WriteBehind(step_behind, [bricks = bricks_, view = view_, boxes = boxes_,
                                                 size](std::uint64_t offset, auto stream) {
       const Interval range{offset / size, (offset + stream.size()) / size};
       return write_runs(*bricks, view, boxes, size, range, stream);
     }));
-  if (behind_) return behind_->put(first * size, bytes);
-  return write_runs(*bricks_, view_, boxes_, size, {first, first + bytes.size() / size}, bytes);
+  } catch (const std::bad_alloc&) {
+    places_behind.release();
+  }
 }
 
 Status SlabWriter::flush() {

@@ -58,6 +58,7 @@ class SlabWriter {
  private:
   Status write_pieces(std::uint64_t offset, std::span<const std::byte> bytes);
   Status put(std::uint64_t first, std::span<const std::byte> elements);
+  void write_behind();
   Status patch(std::uint64_t offset, std::span<const std::byte> part);
   // In the coding at rest, which may be `elements` themselves. `first`: in the order of `view`.
   Result<std::span<const std::byte>> at_rest(const View& view, std::uint64_t first,

@@ -1,7 +1,7 @@
 #include "core/write_behind.h"
 
 #include <algorithm>
-#include <system_error>
+#include <exception>
 
 namespace accrete {
 
@@ -18,7 +18,6 @@ Status WriteBehind::put(std::uint64_t offset, std::span<const std::byte> bytes) 
   }
   while (!bytes.empty()) {
     if (filling_.bytes.size() == step_) ACCRETE_CHECK(hand_over());
-    if (filling_.bytes.capacity() < step_) filling_.bytes.reserve(step_);
     const auto part = bytes.first(std::min(bytes.size(), step_ - filling_.bytes.size()));
     filling_.bytes.insert(filling_.bytes.end(), part.begin(), part.end());
     bytes = bytes.subspan(part.size());
@@ -52,8 +51,8 @@ Status WriteBehind::hand_over() {
   try {
     under_way_ =
         std::async(std::launch::async, [this] { return write_(writing_.offset, writing_.bytes); });
-  } catch (const std::system_error&) {
-    // No thread is to be had: the next call writes it.
+  } catch (const std::exception&) {
+    // No thread, or no memory for one, is to be had: the next call writes it.
   }
   return {};
 }

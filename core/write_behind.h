@@ -16,14 +16,17 @@
 
 namespace accrete {
 
-// Not thread-safe. Holds up to twice `step` bytes.
+// Not thread-safe. Holds up to twice `step` bytes, and takes no memory for them later.
 class WriteBehind {
  public:
   // Called with up to `step` bytes that follow each other from `offset` on; on any thread, never
   // twice at once.
   using Write = std::function<Status(std::uint64_t offset, std::span<const std::byte> bytes)>;
 
-  WriteBehind(std::size_t step, Write write) : step_(step), write_(std::move(write)) {}
+  WriteBehind(std::size_t step, Write write) : step_(step), write_(std::move(write)) {
+    filling_.bytes.reserve(step);
+    writing_.bytes.reserve(step);
+  }
   ~WriteBehind();  // waits for the write that is under way; the rest is dropped
   WriteBehind(const WriteBehind&) = delete;
   WriteBehind& operator=(const WriteBehind&) = delete;
