@@ -113,7 +113,7 @@ struct Moment {
 };
 
 struct Recording {
-  bool begins_empty;  // without a store
+  bool begins_empty;  // without the cube "c"
   std::vector<Entry> log;
   std::vector<State> states;
   std::vector<std::vector<std::string>> names;
@@ -190,17 +190,15 @@ class Program {
     std::optional<Image> base;
     for (std::uint64_t round = 0; goes_on(); ++round) {
       // Now and then from the beginning, else from where the power went.
-      const bool begins_empty = round % 3 == 0 || !base;
-      if (begins_empty) base = fresh_;
+      if (round % 3 == 0 || !base) base = fresh_;
       what_ = "round " + std::to_string(round);
       const bool stirs = random_() % 4 != 0, is_noisy = random_() % 2 == 0;
-      const Recording recording =
-          record(*base, begins_empty, random_(), is_noisy, [&](Workload& w) {
-            for (std::uint64_t n = 0; n < options_.operations; ++n) {
-              w.apply_any();
-              if (stirs && random_() % 2 == 0) w.stir();
-            }
-          });
+      const Recording recording = record(*base, random_(), is_noisy, [&](Workload& w) {
+        for (std::uint64_t n = 0; n < options_.operations; ++n) {
+          w.apply_any();
+          if (stirs && random_() % 2 == 0) w.stir();
+        }
+      });
       base = try_states(*base, recording, 0, true);
       report();
     }
@@ -211,7 +209,7 @@ class Program {
     const std::vector<std::string> alphabet = {"append", "insert",    "poke",    "replace",
                                                "remove", "restore",   "discard", "property",
                                                "sync",   "checkpoint"};
-    const Recording start = record(fresh_, true, options_.seed, false, [](Workload& w) {
+    const Recording start = record(fresh_, options_.seed, false, [](Workload& w) {
       for (const char* o : {"append", "append", "ragged", "append", "poke", "remove", "sync"})
         if (!w.apply(o)) throw std::runtime_error(std::string(o) + " in the start");
     });
@@ -235,7 +233,7 @@ class Program {
           sequence.begin());
       std::size_t from = 0;
       bool is_possible = true;
-      const Recording recording = record(base, false, options_.seed, false, [&](Workload& w) {
+      const Recording recording = record(base, options_.seed, false, [&](Workload& w) {
         for (std::size_t i = 0; i < sequence.size() && is_possible; ++i) {
           if (i == common) w.mark("new from here");
           is_possible = w.apply(sequence[i]);
@@ -283,16 +281,18 @@ class Program {
            seconds() < static_cast<double>(options_.seconds);
   }
 
-  Recording record(const Image& base, bool begins_empty, std::uint64_t seed, bool is_noisy,
+  Recording record(const Image& base, std::uint64_t seed, bool is_noisy,
                    const std::function<void(Workload&)>& body) {
     base.save(scratch_.file("disk"));
-    Recording recording{begins_empty, {}, {}, {}};
+    Recording recording{true, {}, {}, {}};
     {
       const RecordingDisk disk(scratch_.file("disk"), scratch_.file("log"),
                                scratch_.directory("one"));
       std::optional<LoopDevice> device(std::in_place, disk.file(), true);
       Mount mount(device->path(), mount_point_, options_.type);
       device.reset();  // it lives as long as the mount
+      // Also where the power went before anything was made durable.
+      recording.begins_empty = !std::filesystem::exists(mount_point_ + "/store/c");
       {
         Workload workload(mount_point_ + "/store", seed,
                           [&](const std::string& text) { disk.mark(text); });
