@@ -236,6 +236,9 @@ Result<std::shared_ptr<const Snapshot>> apply(const Snapshot& before, const Delt
   if (renumbers(before.axes, next->axes) || redefines_views(before.definition, next->definition) ||
       changes_frames(before, delta))
     ++next->revision;
+  if (std::any_of(delta.frames.begin(), delta.frames.end(),
+                  [&](const FrameRow& row) { return row.id <= before.frames.count(); }))
+    ++next->row_changes;
   if (redefines &&
       (next->boxes.size() > delta.boxes.size() || next->patches.size() > delta.patches.size() ||
        next->places.size() > delta.frames.size()))

@@ -194,6 +194,7 @@ struct Snapshot {
   // Those of this run that changed more than came to the ends of axes: what an index means, how
   // the cube is defined, what the headers of what was there say.
   std::uint64_t revision = 0;
+  std::uint64_t row_changes = 0;  // deltas of this run that changed frames that were there
   Definition definition;
   PerAxis<Axis> axes;  // definition.rank of them, when defined
   BoxIndex boxes;

@@ -26,7 +26,7 @@ class CubeNode : public Node {
   Result<struct stat> attributes() override {
     return state_->tree().directory_attributes(state_->cube().changed_ns());
   }
-  double attribute_timeout() const override { return directory_timeout; }
+  AttributeBelief attribute_belief() const override { return {directory_timeout, {}}; }
   std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
   const std::shared_ptr<CubeState>& state() const { return state_; }
 
@@ -42,7 +42,7 @@ class RootDirectory : public Node {
   explicit RootDirectory(Tree& tree) : Node(Identity(NodeKind::root)), tree_(tree) {}
 
   Result<struct stat> attributes() override;
-  double attribute_timeout() const override { return directory_timeout; }
+  AttributeBelief attribute_belief() const override { return {directory_timeout, {}}; }
   Result<std::shared_ptr<Node>> find(std::string_view name) override;
   Result<std::unique_ptr<Listing>> list() override;
   Result<std::shared_ptr<Node>> make_directory(std::string_view name) override;

@@ -58,8 +58,11 @@ void FrameNode::set_staging_name(CubeState::StagingName name) {
 }
 
 void FrameNode::finish(FrameId id) {
+  NodeTable& nodes = state_->tree().nodes();
+  nodes.end_attribute_lease(*this);  // that of the empty file
+  // First: where it is a frame, its number is the frame's.
+  nodes.rename(*this, frame_identity(state_->cube().uid(), id));
   id_ = id;
-  state_->tree().nodes().rename(*this, frame_identity(state_->cube().uid(), id));
   vanish();
 }
 
@@ -172,8 +175,8 @@ Result<struct stat> FrameNode::attributes() {
   struct stat attributes = state_->tree().file_attributes(0, 0, true);
   {
     MutexLock lock(mutex_);
-    if (incoming_ != nullptr && (id_ == 0 || incoming_->ingest().dirty())) {
-      incoming_->fill(attributes);
+    if (DoorFile* const file = described_by()) {
+      file->fill(attributes);
       return attributes;
     }
   }
@@ -185,6 +188,23 @@ Result<struct stat> FrameNode::attributes() {
   set_size(attributes, row.file_bytes());
   set_times(attributes, row.mtime_ns);
   return attributes;
+}
+
+DoorFile* FrameNode::described_by() const {
+  return incoming_ != nullptr && (id_ == 0 || incoming_->ingest().dirty()) ? incoming_.get()
+                                                                           : nullptr;
+}
+
+Node::AttributeBelief FrameNode::attribute_belief() const {
+  Lease::Class attributes{state_->cube().uid()};
+  attributes.of_attributes = attributes.of_rows = true;
+  const Pinned pinned = state_->cube().pin();
+  MutexLock lock(mutex_);
+  // What was written is told anew once it is the cube's. The kernel's own first write to an empty
+  // file ends what it believes of that.
+  if (DoorFile* const file = described_by(); file != nullptr && !file->ingest().empty())
+    return {};
+  return {lease_timeout, Lease{attributes, attributes.ground(*pinned.snapshot)}};
 }
 
 std::shared_ptr<DoorFile> FrameNode::written_by(const AttributeChange& change) const {

@@ -35,6 +35,7 @@ class FrameNode : public Node, public Watched {
             CubeState::StagingName name);
 
   Result<struct stat> attributes() override EXCLUDES(mutex_);
+  AttributeBelief attribute_belief() const override EXCLUDES(mutex_);
   Status change_attributes(const AttributeChange& change) override EXCLUDES(mutex_);
   std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
   Result<std::unique_ptr<OpenFile>> open(int flags, const Caller& caller) override EXCLUDES(mutex_);
@@ -61,6 +62,8 @@ class FrameNode : public Node, public Watched {
  private:
   friend class FrameFile;
 
+  // The file that its attributes are of, nothing where they are the frame's.
+  DoorFile* described_by() const REQUIRES(mutex_);
   Result<FrameRow> row() const;  // ENOENT when it is gone
   // Also of a frame that is gone, which may still be open.
   Result<FrameRow> last_row() const;

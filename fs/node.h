@@ -135,7 +135,13 @@ class Node : public std::enable_shared_from_this<Node> {
   // Of a node that find() has just made: what the meaning of its name rests on; nothing where the
   // name is not to be believed longer than that, or the cube has changed since.
   virtual std::optional<Lease> lease() const { return std::nullopt; }
-  virtual double attribute_timeout() const { return 0; }
+  // How long the attributes that are asked for next may be believed, and what they rest on where a
+  // commit may change them within that time.
+  struct AttributeBelief {
+    double timeout = 0;
+    std::optional<Lease> lease;
+  };
+  virtual AttributeBelief attribute_belief() const { return {}; }
   virtual Status change_attributes(const AttributeChange& change);
   virtual ExtendedAttributes extended_attributes() { return {}; }
   // Whose history hears of refusals; nothing outside of cubes.

@@ -43,36 +43,53 @@ std::shared_ptr<Node> NodeTable::enter(std::shared_ptr<Node> node, std::uint64_t
   if (at->second != root_slot) {
     ++slot.lookups;
     slot.is_named = false;
-    if (slot.leases == nullptr) slot.found_as = {parent, std::string(name)};
+    if (slot.name_lease.leases == nullptr) slot.found_as = {parent, std::string(name)};
   }
   return slot.node;
 }
 
-bool NodeTable::grant(const Node& node, std::uint64_t parent, std::string_view name,
-                      const Lease& lease) {
+bool NodeTable::grant_name(const Node& node, std::uint64_t parent, std::string_view name,
+                           const Lease& lease) {
   MutexLock lock(mutex_);
   const std::uint32_t index = NodeNumber::from(node.number_).slot;
   Slot& slot = slots_[index];
-  if (slot.leases != nullptr)
-    return slot.leases->ground == lease.ground && slot.found_as.parent == parent &&
-           slot.found_as.name == name;
-  Leases& leases = leases_[lease.names];
+  if (slot.name_lease.leases != nullptr &&
+      (slot.found_as.parent != parent || slot.found_as.name != name))
+    return false;
+  if (!grant(index, &Slot::name_lease, lease)) return false;
+  slot.found_as = {parent, std::string(name)};
+  return true;
+}
+
+bool NodeTable::grant_attributes(const Node& node, const Lease& lease) {
+  MutexLock lock(mutex_);
+  return grant(NodeNumber::from(node.number_).slot, &Slot::attribute_lease, lease);
+}
+
+void NodeTable::end_attribute_lease(const Node& node) {
+  MutexLock lock(mutex_);
+  end_lease(slots_[NodeNumber::from(node.number_).slot], &Slot::attribute_lease);
+}
+
+bool NodeTable::grant(std::uint32_t index, Place Slot::*which, const Lease& lease) {
+  Place& place = slots_[index].*which;
+  if (place.leases != nullptr) return place.leases->ground == lease.ground;
+  Leases& leases = leases_[lease.of];
   if (leases.slots.empty()) leases.ground = lease.ground;
   if (leases.ground != lease.ground) return false;
-  slot.found_as = {parent, std::string(name)};
-  slot.leases = &leases;
-  slot.place = leases.slots.size();
+  place = {&leases, leases.slots.size()};
   leases.slots.push_back(index);
   return true;
 }
 
-void NodeTable::end_lease(Slot& slot) {
-  if (slot.leases == nullptr) return;
-  std::vector<std::uint32_t>& others = slot.leases->slots;
-  slots_[others.back()].place = slot.place;
-  others[slot.place] = others.back();
+void NodeTable::end_lease(Slot& slot, Place Slot::*which) {
+  Place& place = slot.*which;
+  if (place.leases == nullptr) return;
+  std::vector<std::uint32_t>& others = place.leases->slots;
+  (slots_[others.back()].*which).index = place.index;
+  others[place.index] = others.back();
   others.pop_back();
-  slot.leases = nullptr;
+  place.leases = nullptr;
 }
 
 std::shared_ptr<Node> NodeTable::known(std::shared_ptr<Node> node) const {
@@ -95,7 +112,8 @@ void NodeTable::forget(std::uint64_t number, std::uint64_t lookups) {
   slot.node->number_ = 0;
   last = std::move(slot.node);
   slot.node = nullptr;
-  end_lease(slot);
+  end_lease(slot, &Slot::name_lease);
+  end_lease(slot, &Slot::attribute_lease);
   slot.found_as = {};
   ++slot.generation;
   free_.push_back(wanted.slot);
@@ -137,25 +155,31 @@ std::vector<NodeTable::Name> NodeTable::idle_names(std::size_t most) {
 
 bool NodeTable::must_revoke(std::uint64_t cube, const Snapshot& now) const {
   MutexLock lock(mutex_);
-  for (auto at = leases_.lower_bound({cube, 0, false}); at != leases_.end(); ++at) {
+  for (auto at = leases_.lower_bound({cube}); at != leases_.end(); ++at) {
     if (at->first.cube != cube) break;
     if (!at->second.slots.empty() && at->second.ground != at->first.ground(now)) return true;
   }
   return false;
 }
 
-std::vector<NodeTable::Name> NodeTable::revoke(std::uint64_t cube, const Snapshot& now) {
-  std::vector<Name> names;
+NodeTable::Revoked NodeTable::revoke(std::uint64_t cube, const Snapshot& now) {
+  Revoked revoked;
   MutexLock lock(mutex_);
-  for (auto at = leases_.lower_bound({cube, 0, false}); at != leases_.end(); ++at) {
+  for (auto at = leases_.lower_bound({cube}); at != leases_.end(); ++at) {
     if (at->first.cube != cube) break;
     if (at->second.ground == at->first.ground(now)) continue;
     for (const std::uint32_t index : std::exchange(at->second.slots, {})) {
-      slots_[index].leases = nullptr;
-      names.push_back(slots_[index].found_as);
+      Slot& slot = slots_[index];
+      if (at->first.of_attributes) {
+        slot.attribute_lease.leases = nullptr;
+        revoked.attributes.push_back(slot.node->number_);
+      } else {
+        slot.name_lease.leases = nullptr;
+        revoked.names.push_back(slot.found_as);
+      }
     }
   }
-  return names;
+  return revoked;
 }
 
 }  // namespace accrete

@@ -38,8 +38,12 @@ class NodeTable {
   // The kernel may believe the name that it is about to be told for a node that it knows, until
   // revoke() gives it back. False where it may not: names of this class are still to be revoked, or
   // the node has a lease by another name.
-  bool grant(const Node& node, std::uint64_t parent, std::string_view name, const Lease& lease)
+  bool grant_name(const Node& node, std::uint64_t parent, std::string_view name, const Lease& lease)
       EXCLUDES(mutex_);
+  // The same for the attributes of a node that it knows.
+  bool grant_attributes(const Node& node, const Lease& lease) EXCLUDES(mutex_);
+  // The kernel has learned, or is about to be told, that what it believed is so no more.
+  void end_attribute_lease(const Node& node) EXCLUDES(mutex_);
 
   // Takes look-ups back.
   void forget(std::uint64_t number, std::uint64_t lookups) EXCLUDES(mutex_);
@@ -60,10 +64,14 @@ class NodeTable {
   // call; each once after it was looked up.
   std::vector<Name> idle_names(std::size_t most) EXCLUDES(mutex_);
 
-  // Whether names of that cube are believed on other ground than this snapshot gives.
+  // Whether anything of that cube is believed on other ground than this snapshot gives.
   bool must_revoke(std::uint64_t cube, const Snapshot& now) const EXCLUDES(mutex_);
-  // Ends the leases of those names, which the kernel is to be told.
-  std::vector<Name> revoke(std::uint64_t cube, const Snapshot& now) EXCLUDES(mutex_);
+  // Ends those leases, which the kernel is to be told.
+  struct Revoked {
+    std::vector<Name> names;
+    std::vector<std::uint64_t> attributes;  // of nodes with these numbers
+  };
+  Revoked revoke(std::uint64_t cube, const Snapshot& now) EXCLUDES(mutex_);
 
  private:
   // The slots that have a lease, all on the same ground.
@@ -71,17 +79,24 @@ class NodeTable {
     Lease::Ground ground;
     std::vector<std::uint32_t> slots;
   };
+  // Where among them a slot is.
+  struct Place {
+    Leases* leases = nullptr;  // nothing: it has no lease
+    std::size_t index = 0;
+  };
   struct Slot {
     std::shared_ptr<Node> node;  // nothing: free
     std::uint32_t generation = 0;
     std::uint64_t lookups = 0;
-    Name found_as;             // stays while there is a lease: that is for this name
-    bool is_named = false;     // by idle_names()
-    Leases* leases = nullptr;  // that it is in, nothing: none
-    std::size_t place = 0;     // there
+    Name found_as;          // stays while that has a lease: it is for this name
+    bool is_named = false;  // by idle_names()
+    Place name_lease;
+    Place attribute_lease;
   };
 
-  void end_lease(Slot& slot) REQUIRES(mutex_);
+  // The slot's place among the leases of a class, or where it could not have one.
+  bool grant(std::uint32_t index, Place Slot::*which, const Lease& lease) REQUIRES(mutex_);
+  void end_lease(Slot& slot, Place Slot::*which) REQUIRES(mutex_);
 
   mutable Mutex mutex_;
   std::vector<Slot> slots_ GUARDED_BY(mutex_);  // slot 0 is never used

@@ -66,12 +66,17 @@ void with_node(fuse_req_t request, fuse_ino_t number, const char* what, const Bo
   });
 }
 
-Result<fuse_entry_param> entry_of(Node& node) {
+// Attributes on a lease are believed where `may_lease`: the kernel drops an answer that was sent
+// before they were revoked and comes after, but for the answer to a change of attributes.
+Result<fuse_entry_param> entry_of(Tree& tree, Node& node, bool may_lease = true) {
   fuse_entry_param entry{};
+  // First: who changes the attributes from now on finds the lease.
+  const Node::AttributeBelief belief = node.attribute_belief();
+  if (!belief.lease || (may_lease && tree.nodes().grant_attributes(node, *belief.lease)))
+    entry.attr_timeout = belief.timeout;
   ACCRETE_TRY(entry.attr, node.attributes());
   entry.attr.st_ino = node.ino();
   entry.ino = node.number();
-  entry.attr_timeout = node.attribute_timeout();
   entry.entry_timeout = node.entry_timeout();
   return entry;
 }
@@ -82,11 +87,11 @@ Result<fuse_entry_param> enter(Tree& tree, std::shared_ptr<Node>& node, const No
                                std::string_view name) {
   const std::shared_ptr<Node> found = node;
   node = tree.nodes().enter(std::move(node), parent.number(), name);
-  Result<fuse_entry_param> entry = entry_of(*node);
+  Result<fuse_entry_param> entry = entry_of(tree, *node);
   if (!entry.ok()) {
     tree.nodes().forget(node->number(), 1);
   } else if (const std::optional<Lease> lease = found->lease();
-             lease && tree.nodes().grant(*node, parent.number(), name, *lease)) {
+             lease && tree.nodes().grant_name(*node, parent.number(), name, *lease)) {
     // From now on whoever changes the cube revokes it; who has done so before is seen here. Others
     // may have relied on the lease meanwhile, so it is revoked all the same.
     if (found->lease() == lease)
@@ -148,7 +153,7 @@ void forget_multi(fuse_req_t request, std::size_t count, fuse_forget_data* items
 
 void getattr(fuse_req_t request, fuse_ino_t number, fuse_file_info*) {
   with_node(request, number, "getattr", [&](Node& node, Reply reply) {
-    const Result<fuse_entry_param> entry = entry_of(node);
+    const Result<fuse_entry_param> entry = entry_of(tree_of(request), node);
     if (!entry.ok()) return reply.error(entry.error());
     reply.attributes(entry->attr, entry->attr_timeout);
   });
@@ -171,9 +176,18 @@ void setattr(fuse_req_t request, fuse_ino_t number, struct stat* wanted, int whi
     change.caller = caller_of(request);
     if (const Status status = node.change_attributes(change); !status.ok())
       return refuse(reply, node, "", status.error());
-    const Result<fuse_entry_param> entry = entry_of(node);
-    if (!entry.ok()) return reply.error(entry.error());
-    reply.attributes(entry->attr, entry->attr_timeout);
+    Tree& tree = tree_of(request);
+    tree.nodes().end_attribute_lease(node);  // the kernel takes the answer for what is
+    const std::shared_ptr<Reply> later = tree.later(std::move(reply));
+    const auto answer = [&tree, node = node.shared_from_this(), later] {
+      const Result<fuse_entry_param> entry = entry_of(tree, *node, false);
+      if (!entry.ok()) return later->error(entry.error());
+      later->attributes(entry->attr, entry->attr_timeout);
+    };
+    // The kernel holds back the pages of a file until it is truncated.
+    const std::shared_ptr<Cube> cube = node.cube();
+    if (change.size || cube == nullptr) return answer();
+    tree.publisher().announce(tree.state_of(cube), nullptr, answer);
   });
 }
 

@@ -151,8 +151,9 @@ void Publisher::send(const NodeTable::Name& name) {
 
 void Publisher::revoke(const CubeState& cube) {
   const Pinned now = cube.cube().pin();
-  for (const NodeTable::Name& name : tree_.nodes().revoke(cube.cube().uid(), *now.snapshot))
-    send(name);
+  const NodeTable::Revoked revoked = tree_.nodes().revoke(cube.cube().uid(), *now.snapshot);
+  for (const NodeTable::Name& name : revoked.names) send(name);
+  for (const std::uint64_t number : revoked.attributes) send(CacheNotice{number});
 }
 
 void Publisher::notify(const std::vector<Item>& items) {

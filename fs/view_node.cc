@@ -224,11 +224,23 @@ Result<struct stat> ViewNode::attributes() {
   return state_->tree().file_attributes(size, mtime_ns, shows_ == Shows::elements);
 }
 
+Node::AttributeBelief ViewNode::attribute_belief() const {
+  // What is written in place changes the mtime, which may be that late.
+  constexpr double timeout = 1;
+  if (!extends_) return {timeout, std::nullopt};
+  const Pinned pinned = state_->cube().pin();
+  Lease::Class attributes{state_->cube().uid()};
+  attributes.of_attributes = true;
+  MutexLock lock(mutex_);
+  attributes.axes = std::uint64_t{1} << view_.dimension(view_.rank() - 1).axis;
+  return {timeout, Lease{attributes, attributes.ground(*pinned.snapshot)}};
+}
+
 std::optional<Lease> ViewNode::lease() const {
   const Pinned pinned = state_->cube().pin();
   if (pinned->generation != found_in_) return std::nullopt;
   MutexLock lock(mutex_);
-  Lease::Class names{state_->cube().uid(), 0, false};
+  Lease::Class names{state_->cube().uid()};
   // A file that extends goes on to be what the name means.
   const std::size_t reaching = view_.rank() - (extends_ ? 1 : 0);
   for (std::size_t d = 0; d < reaching; ++d)

@@ -63,8 +63,7 @@ class ViewNode : public Node, public Watched {
   ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, ViewMeaning meaning);
 
   Result<struct stat> attributes() override;
-  // Of a view that does not extend only the mtime changes.
-  double attribute_timeout() const override { return extends_ ? 0 : 1; }
+  AttributeBelief attribute_belief() const override EXCLUDES(mutex_);
   std::optional<Lease> lease() const override EXCLUDES(mutex_);
   Status change_attributes(const AttributeChange& change) override;
   ExtendedAttributes extended_attributes() override;

@@ -1,4 +1,5 @@
-// What a lease promises: while its class has the same ground, its name means the same inode.
+// What a lease promises: while its class has the same ground, its name means the same inode, and the
+// attributes are the same.
 
 #include "fs/lease.h"
 
@@ -22,6 +23,12 @@ class LeaseTest : public ::testing::Test {
   struct Believed {
     std::shared_ptr<Node> node;
     Lease lease;
+  };
+  struct BelievedAttributes {
+    std::shared_ptr<Node> node;
+    Lease lease;
+    bool is_frame;
+    struct stat attributes;
   };
 
   void SetUp() override {
@@ -48,12 +55,49 @@ class LeaseTest : public ::testing::Test {
     believed_[path] = {tree_->nodes().enter(*found, 1, path), *lease};
   }
 
+  void believe_attributes(const std::string& path) {
+    const auto found = find(path);
+    if (!found.ok()) return;
+    const std::shared_ptr<Node> node = tree_->nodes().enter(*found, 1, path);
+    const Node::AttributeBelief belief = node->attribute_belief();
+    const auto attributes = node->attributes();
+    ASSERT_TRUE(attributes.ok()) << path;
+    if (belief.lease)
+      attributes_.push_back({node, *belief.lease, path.starts_with("frames/"), *attributes});
+    else
+      tree_->nodes().forget(node->number(), 1);
+  }
+
+  // The same for attributes. Of a view that is its size: its time is believed for a second.
+  std::size_t check_attributes(const std::string& after) {
+    std::size_t kept = 0;
+    std::erase_if(attributes_, [&](const BelievedAttributes& was) {
+      if (was.lease.of.ground(*cube_->pin().snapshot) != was.lease.ground) {
+        tree_->nodes().forget(was.node->number(), 1);
+        return true;
+      }
+      ++kept;
+      const auto now = was.node->attributes();
+      EXPECT_TRUE(now.ok()) << "after " << after;
+      EXPECT_EQ(now->st_size, was.attributes.st_size) << "after " << after;
+      EXPECT_EQ(now->st_mode, was.attributes.st_mode) << "after " << after;
+      EXPECT_EQ(now->st_uid, was.attributes.st_uid) << "after " << after;
+      EXPECT_EQ(now->st_nlink, was.attributes.st_nlink) << "after " << after;
+      if (was.is_frame) {
+        EXPECT_EQ(now->st_mtim.tv_sec, was.attributes.st_mtim.tv_sec) << "after " << after;
+        EXPECT_EQ(now->st_mtim.tv_nsec, was.attributes.st_mtim.tv_nsec) << "after " << after;
+      }
+      return false;
+    });
+    return kept;
+  }
+
   // Counts the names that are still believed, which must mean what they did, and forgets others.
   std::size_t check(const std::string& after) {
     std::size_t kept = 0;
     for (auto at = believed_.begin(); at != believed_.end();) {
       const auto& [path, was] = *at;
-      if (was.lease.names.ground(*cube_->pin().snapshot) == was.lease.ground) {
+      if (was.lease.of.ground(*cube_->pin().snapshot) == was.lease.ground) {
         ++kept;
         const auto now = find(path);
         EXPECT_TRUE(now.ok()) << path << " after " << after;
@@ -84,6 +128,7 @@ class LeaseTest : public ::testing::Test {
   std::shared_ptr<Cube> cube_;
   std::unique_ptr<Tree> tree_;
   std::map<std::string, Believed> believed_;
+  std::vector<BelievedAttributes> attributes_;
 };
 
 const std::vector<std::string> paths = [] {
@@ -120,6 +165,18 @@ TEST_F(LeaseTest, AFrameAtTheSideChangesWhatAllHaveInCommon) {
   EXPECT_EQ(check("a strip"), 1U) << "which has no cards";
 }
 
+TEST_F(LeaseTest, AttributesOfFramesStayWhenOthersCome) {
+  ASSERT_TRUE(put("f0", {4, 3}, "red"));
+  ASSERT_TRUE(put("f1", {4, 3}, "red"));
+  for (const std::string path : {"frames/f0", "frames/f1", "slices/z/x1_y2.raw"})
+    believe_attributes(path);
+  ASSERT_EQ(attributes_.size(), 3U);
+  ASSERT_TRUE(put("f2", {4, 3}, "red"));
+  EXPECT_EQ(check_attributes("an append"), 2U) << "the column grows";
+  ASSERT_TRUE(cube_->set_frame_attributes(1, 5, 0600, 1, 1).ok());
+  EXPECT_EQ(check_attributes("a change of mode"), 0U);
+}
+
 TEST_F(LeaseTest, OnTheSameGroundANameMeansTheSameUnderRandomHistories) {
   std::mt19937_64 random(testing::seed());
   SCOPED_TRACE("seed " + std::to_string(testing::seed()));
@@ -127,11 +184,16 @@ TEST_F(LeaseTest, OnTheSameGroundANameMeansTheSameUnderRandomHistories) {
   const auto name = [&] { return "f" + std::to_string(any(12)); };
   const auto filter = [&] { return any(4) == 0 ? "blue" : "red"; };
   std::size_t kept = 0;
+  std::size_t kept_attributes = 0;
   for (int step = 0; step < 1500; ++step) {
     for (int i = 0; i < 12; ++i) believe(paths[any(paths.size())]);
+    for (int i = 0; i < 4; ++i) believe_attributes(paths[any(paths.size())]);
+    for (int i = 0; i < 4; ++i) believe_attributes("frames/" + name());
+    for (int i = 0; i < 4 && step > 0; ++i)
+      believe_attributes("frames/a" + std::to_string(any(step)));
     std::string what;
     IngestRequest request;
-    switch (any(13)) {
+    switch (any(14)) {
       case 0:
       case 1:
       case 2:
@@ -194,15 +256,27 @@ TEST_F(LeaseTest, OnTheSameGroundANameMeansTheSameUnderRandomHistories) {
         EXPECT_TRUE(cube_->set_frame_cards(frames[any(frames.size())], {card}).ok());
         break;
       }
+      case 12: {
+        what = "attributes";
+        const auto frames = cube_->pin()->frames_in_order(any(4) == 0);
+        if (frames.empty()) break;
+        EXPECT_TRUE(cube_
+                        ->set_frame_attributes(frames[any(frames.size())], any(3), 0600 + any(8),
+                                               any(3), any(3))
+                        .ok());
+        break;
+      }
       default:
         what = "settings";
         (void)cube_->set_property("grow", any(2) == 0 ? "z" : "y").ok();
         (void)cube_->set_property("samename", any(2) == 0 ? "replace" : "once").ok();
     }
     kept += check(what);
+    kept_attributes += check_attributes(what);
     if (HasFailure()) return;
   }
   EXPECT_GT(kept, 3000U);
+  EXPECT_GT(kept_attributes, 3000U);
 }
 
 }  // namespace

@@ -125,14 +125,21 @@ Snapshot grown_to(std::uint64_t x, std::uint64_t y, std::uint64_t revision = 0) 
 
 // Of a name of cube 1 that reaches to the ends of these axes (bits).
 Lease lease_of(std::uint64_t axes, const Snapshot& snapshot) {
-  const Lease::Class names{1, axes, false};
+  Lease::Class names{1};
+  names.axes = axes;
   return {names, names.ground(snapshot)};
+}
+
+Lease attribute_lease_of(std::uint64_t axes, const Snapshot& snapshot) {
+  Lease::Class attributes = lease_of(axes, snapshot).of;
+  attributes.of_attributes = true;
+  return {attributes, attributes.ground(snapshot)};
 }
 
 std::vector<std::string> revoked(NodeTable& table, const Snapshot& now, std::uint64_t cube = 1) {
   const bool must = table.must_revoke(cube, now);
   std::vector<std::string> names;
-  for (const NodeTable::Name& name : table.revoke(cube, now)) names.push_back(name.name);
+  for (const NodeTable::Name& name : table.revoke(cube, now).names) names.push_back(name.name);
   EXPECT_EQ(must, !names.empty());
   EXPECT_FALSE(table.must_revoke(cube, now));
   return names;
@@ -145,9 +152,9 @@ TEST(NodeTable, NamesAreRevokedOnceTheGroundTheyRestOnIsAnother) {
   const Snapshot before = grown_to(3, 5);
   const auto in_x = table.enter(plain(1), 1, "in x");
   const auto in_y = table.enter(plain(2), 1, "in y");
-  EXPECT_TRUE(table.grant(*in_x, 1, "in x", lease_of(1, before)));
-  EXPECT_TRUE(table.grant(*in_y, 1, "in y", lease_of(2, before)));
-  EXPECT_TRUE(table.grant(*in_y, 1, "in y", lease_of(2, before))) << "it was looked up again";
+  EXPECT_TRUE(table.grant_name(*in_x, 1, "in x", lease_of(1, before)));
+  EXPECT_TRUE(table.grant_name(*in_y, 1, "in y", lease_of(2, before)));
+  EXPECT_TRUE(table.grant_name(*in_y, 1, "in y", lease_of(2, before))) << "it was looked up again";
   EXPECT_EQ(revoked(table, before), Names());
   EXPECT_EQ(revoked(table, grown_to(3, 6)), Names{"in y"});
   EXPECT_EQ(revoked(table, grown_to(3, 6)), Names());
@@ -159,21 +166,21 @@ TEST(NodeTable, NoNameIsBelievedOnTheGroundOfBeforeOrAfterThoseThatAreStillToBeR
   NodeTable table = table_with_root();
   const auto a = table.enter(plain(1), 1, "a");
   const auto b = table.enter(plain(2), 1, "b");
-  EXPECT_TRUE(table.grant(*a, 1, "a", lease_of(1, grown_to(3, 5))));
-  EXPECT_FALSE(table.grant(*b, 1, "b", lease_of(1, grown_to(4, 5))));
-  EXPECT_FALSE(table.grant(*a, 1, "a", lease_of(1, grown_to(4, 5))));
+  EXPECT_TRUE(table.grant_name(*a, 1, "a", lease_of(1, grown_to(3, 5))));
+  EXPECT_FALSE(table.grant_name(*b, 1, "b", lease_of(1, grown_to(4, 5))));
+  EXPECT_FALSE(table.grant_name(*a, 1, "a", lease_of(1, grown_to(4, 5))));
   EXPECT_EQ(revoked(table, grown_to(4, 5)), Names{"a"});
-  EXPECT_TRUE(table.grant(*b, 1, "b", lease_of(1, grown_to(4, 5))));
-  EXPECT_FALSE(table.grant(*a, 1, "a", lease_of(1, grown_to(3, 5))));
+  EXPECT_TRUE(table.grant_name(*b, 1, "b", lease_of(1, grown_to(4, 5))));
+  EXPECT_FALSE(table.grant_name(*a, 1, "a", lease_of(1, grown_to(3, 5))));
 }
 
 TEST(NodeTable, ANodeIsBelievedByOneNameWhichItsAliasesDoNotTakeFromIt) {
   NodeTable table = table_with_root();
   const Snapshot before = grown_to(3, 5);
   const auto node = table.enter(std::make_shared<PlainNode>(1, true), 1, "name");
-  EXPECT_TRUE(table.grant(*node, 1, "name", lease_of(1, before)));
+  EXPECT_TRUE(table.grant_name(*node, 1, "name", lease_of(1, before)));
   table.enter(std::make_shared<PlainNode>(1, true), 1, "alias");
-  EXPECT_FALSE(table.grant(*node, 1, "alias", lease_of(1, before)));
+  EXPECT_FALSE(table.grant_name(*node, 1, "alias", lease_of(1, before)));
   ASSERT_EQ(table.idle_names(10).size(), 1u);
   EXPECT_EQ(revoked(table, grown_to(4, 5)), Names{"name"})
       << "also when the kernel was asked to let go of it, which takes its time";
@@ -186,16 +193,56 @@ TEST(NodeTable, WhatIsForgottenIsNotRevoked) {
   for (std::uint64_t word = 0; word < 5; ++word) {
     const std::string name = std::to_string(word);
     const auto node = table.enter(plain(word), 1, name);
-    EXPECT_TRUE(table.grant(*node, 1, name, lease_of(1, before)));
+    EXPECT_TRUE(table.grant_name(*node, 1, name, lease_of(1, before)));
     numbers.push_back(node->number());
   }
   for (const std::size_t gone : {4u, 1u, 0u}) table.forget(numbers[gone], 1);
   const auto other = table.enter(plain(10), 1, "other");
-  EXPECT_TRUE(table.grant(*other, 1, "other", lease_of(2, before)));
+  EXPECT_TRUE(table.grant_name(*other, 1, "other", lease_of(2, before)));
   Names names = revoked(table, grown_to(4, 5));
   std::sort(names.begin(), names.end());
   EXPECT_EQ(names, (Names{"2", "3"}));
   EXPECT_EQ(revoked(table, grown_to(4, 6)), Names{"other"});
+}
+
+TEST(NodeTable, AttributesAreRevokedApartFromNames) {
+  NodeTable table = table_with_root();
+  const Snapshot before = grown_to(3, 5);
+  const auto a = table.enter(plain(1), 1, "a");
+  const auto b = table.enter(plain(2), 1, "b");
+  const auto c = table.enter(plain(3), 1, "c");
+  EXPECT_TRUE(table.grant_name(*a, 1, "a", lease_of(1, before)));
+  for (const auto& node : {a, b, c})
+    EXPECT_TRUE(table.grant_attributes(*node, attribute_lease_of(2, before)));
+  EXPECT_TRUE(table.grant_attributes(*a, attribute_lease_of(2, before))) << "it was asked again";
+  EXPECT_FALSE(table.must_revoke(1, before));
+  table.forget(a->number(), 1);
+  const Snapshot in_y = grown_to(3, 6);
+  EXPECT_FALSE(table.grant_attributes(*b, attribute_lease_of(2, in_y)));
+  EXPECT_TRUE(table.must_revoke(1, in_y));
+  const NodeTable::Revoked revoked = table.revoke(1, in_y);
+  EXPECT_TRUE(revoked.names.empty());
+  const std::set<std::uint64_t> numbers(revoked.attributes.begin(), revoked.attributes.end());
+  EXPECT_EQ(numbers, (std::set<std::uint64_t>{b->number(), c->number()}));
+  EXPECT_EQ(revoked.attributes.size(), 2U);
+  EXPECT_FALSE(table.must_revoke(1, in_y));
+  EXPECT_TRUE(table.grant_attributes(*b, attribute_lease_of(2, in_y)));
+}
+
+TEST(NodeTable, WhatIsNotedOfFramesIsGroundForTheirAttributes) {
+  NodeTable table = table_with_root();
+  Snapshot snapshot = grown_to(3, 5);
+  const auto frame = table.enter(plain(1), 1, "frame");
+  const auto view = table.enter(plain(2), 1, "view");
+  Lease of_frame = attribute_lease_of(0, snapshot);
+  of_frame.of.of_rows = true;
+  EXPECT_TRUE(table.grant_attributes(*frame, of_frame));
+  EXPECT_TRUE(table.grant_attributes(*view, attribute_lease_of(1, snapshot)));
+  ++snapshot.row_changes;
+  EXPECT_EQ(table.revoke(1, snapshot).attributes, std::vector{frame->number()});
+  EXPECT_TRUE(table.grant_attributes(*frame, {of_frame.of, of_frame.of.ground(snapshot)}));
+  ++snapshot.revision;
+  EXPECT_EQ(table.revoke(1, snapshot).attributes, std::vector{view->number()});
 }
 
 TEST(NodeTable, BehavesAsAMapWithCounts) {

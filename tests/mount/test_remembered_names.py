@@ -1,4 +1,4 @@
-"""Names of views that the kernel remembers: no question twice, and never an answer of before."""
+"""Names and attributes that the kernel remembers: no question twice, and never an answer of before."""
 import collections
 import mmap
 import os
@@ -98,6 +98,123 @@ class Questions(unittest.TestCase):
         # Steps of the path at most.
         self.assertLess(first["LOOKUP"], 4)
         self.assertLess(scan()["LOOKUP"], 4)
+
+
+    def test_attributes_of_frames_are_asked_for_once(self):
+        frames = os.open(self.cube / "frames", os.O_PATH)
+        self.addCleanup(os.close, frames)
+        self.asked()
+        for z in range(5):
+            os.stat(f"f{z}.fits", dir_fd=frames)
+        self.assertEqual(self.asked()["GETATTR"], 0, "a look-up tells them")
+        opened = [os.open(f"f{z}.fits", os.O_RDONLY, dir_fd=frames) for z in range(5)]
+        self.asked()
+        for z in range(5, 8):
+            (self.cube / f"append/f{z}.fits").write_bytes(fits_bytes(plane(z)))
+        self.asked()
+        for file in opened:
+            os.fstat(file)
+        self.assertEqual(self.asked()["GETATTR"], 0, "frames that follow change none")
+        os.chmod("f0.fits", 0o600, dir_fd=frames)
+        self.asked()
+        for file in opened:
+            os.fstat(file)
+            os.close(file)
+        self.assertEqual(self.asked()["GETATTR"], 5)
+
+    def test_an_empty_file_that_comes_in_is_not_asked_for(self):
+        content = fits_bytes(plane(7))
+        name = self.cube / "append/new.fits"
+        with open(name, "xb", buffering=0) as file:
+            self.asked()
+            for _ in range(3):
+                self.assertEqual(os.fstat(file.fileno()).st_size, 0)
+            self.assertEqual(self.asked()["GETATTR"], 0)
+            file.write(content[:100])
+            self.assertEqual(os.fstat(file.fileno()).st_size, 100)
+            file.write(content[100:])
+        self.assertEqual(os.stat(name).st_size, len(content))
+
+    def test_the_size_of_what_grows_is_asked_for_after_growth(self):
+        os.stat("y000002.raw", dir_fd=self.columns)
+        self.asked()
+        for z in range(5, 8):
+            for _ in range(5):
+                self.assertEqual(os.stat("y000002.raw", dir_fd=self.columns).st_size, 4 * z)
+            (self.cube / f"append/f{z}.fits").write_bytes(fits_bytes(plane(z)))
+        # A second may have passed, too, after which the time of the last change is asked for.
+        self.assertLess(self.asked()["GETATTR"], 3 * 5)
+
+
+class Attributes(OneMountTest):
+    """What the kernel was told of a file is so no more as soon as what changed it has returned."""
+
+    def setUp(self):
+        super().setUp()
+        for z in range(3):
+            (self.cube / f"append/f{z}.fits").write_bytes(fits_bytes(plane(z)))
+        put(self.cube, "formats", "raw")
+
+    def opened(self, name):
+        file = os.open(self.cube / name, os.O_RDONLY)
+        self.addCleanup(os.close, file)
+        for _ in range(2):
+            os.fstat(file)
+        return file
+
+    def test_mode_owner_and_times(self):
+        file = self.opened("frames/f1.fits")
+        os.chmod(self.cube / "append/f1.fits", 0o640)
+        self.assertEqual(os.fstat(file).st_mode & 0o7777, 0o640)
+        os.utime(self.cube / "append/f1.fits", ns=(5, 7_000_000_003))
+        self.assertEqual(os.fstat(file).st_mtime_ns, 7_000_000_003)
+        self.assertEqual(os.stat(self.cube / "frames/f1.fits").st_mtime_ns, 7_000_000_003)
+
+    def test_removed_and_gone(self):
+        file = self.opened("frames/f1.fits")
+        os.unlink(self.cube / "append/f1.fits")
+        self.assertEqual(os.fstat(file).st_nlink, 1)
+        os.unlink(self.cube / "removed/f1.fits")
+        self.assertEqual(os.fstat(file).st_nlink, 0)
+
+    def test_written_anew(self):
+        self.opened("frames/f1.fits")
+        longer = fits_bytes(plane(9)) + fits_bytes(plane(8))
+        with open(self.cube / "append/f1.fits", "wb") as file:
+            file.write(longer)
+            file.flush()
+            os.fstat(file.fileno())
+        for name in ("append/f1.fits", "frames/f1.fits"):
+            self.assertEqual(os.stat(self.cube / name).st_size, len(longer))
+
+    def test_replaced_by_one_that_was_renamed(self):
+        file = self.opened("append/f1.fits")
+        name = self.cube / "append/.f1.fits.abcdef"
+        longer = fits_bytes(plane(9)) + fits_bytes(plane(8))
+        name.write_bytes(longer)
+        os.stat(name)
+        os.rename(name, self.cube / "append/f1.fits")
+        self.assertEqual(os.fstat(file).st_nlink, 0)
+        self.assertEqual(os.stat(self.cube / "append/f1.fits").st_size, len(longer))
+
+    def test_what_is_kept_of_it_is_no_more_than_its_frame(self):
+        put(self.cube, "residue", "drop")
+        content = fits_bytes(plane(9)) + b"something behind" * 1000
+        with open(self.cube / "append/x.fits", "wb", buffering=0) as file:
+            file.write(content)
+            self.assertEqual(os.fstat(file.fileno()).st_size, len(content))
+        self.assertEqual(os.stat(self.cube / "append/x.fits").st_size, len(fits_bytes(plane(9))))
+
+    def test_a_view_that_grows_and_one_whose_indexes_go(self):
+        self.opened("slices/z/x1_y1.raw")
+        for count in range(4, 8):
+            (self.cube / f"prepend/f{count}.fits").write_bytes(fits_bytes(plane(count)))
+            (self.cube / f"append/g{count}.fits").write_bytes(fits_bytes(plane(count)))
+            path = self.cube / "slices/z/x1_y1.raw"
+            self.assertEqual(os.stat(path).st_size, 4 * (3 + 2 * (count - 3)))
+        for count in range(4, 8):
+            os.unlink(self.cube / f"append/g{count}.fits")
+            self.assertEqual(os.stat(self.cube / "slices/z/x1_y1.raw").st_size, 4 * (14 - count))
 
 
 class Meanings(OneMountTest):
