@@ -205,8 +205,13 @@ class Attributes(OneMountTest):
             self.assertEqual(os.fstat(file.fileno()).st_size, len(content))
         self.assertEqual(os.stat(self.cube / "append/x.fits").st_size, len(fits_bytes(plane(9))))
 
+    def test_replaced_through_another_door(self):
+        put(self.cube, "samename", "replace")
+        file = self.opened("frames/f1.fits")
+        (self.cube / "prepend/f1.fits").write_bytes(fits_bytes(plane(9)))
+        self.assertEqual(os.fstat(file).st_nlink, 0)
+
     def test_a_view_that_grows_and_one_whose_indexes_go(self):
-        self.opened("slices/z/x1_y1.raw")
         for count in range(4, 8):
             (self.cube / f"prepend/f{count}.fits").write_bytes(fits_bytes(plane(count)))
             (self.cube / f"append/g{count}.fits").write_bytes(fits_bytes(plane(count)))
