@@ -40,13 +40,15 @@ enum class NodeKind : std::uint64_t {
 };
 
 // What makes an inode itself: two names with equal identities are one inode. The canonical words
-// are the key in the node table; their hash is st_ino.
+// are the key in the node table, in groups of seven bits, the lowest first, of which all but the
+// last have the highest bit set (most words are small); their hash is st_ino.
 class Identity {
  public:
   explicit Identity(NodeKind kind) { add(static_cast<std::uint64_t>(kind)); }
 
   Identity& add(std::uint64_t word) {
-    key_.append(reinterpret_cast<const char*>(&word), sizeof word);
+    for (; word >= 0x80; word >>= 7) key_.push_back(static_cast<char>(word | 0x80));
+    key_.push_back(static_cast<char>(word));
     return *this;
   }
   Identity& add(std::string_view text) {

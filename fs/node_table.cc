@@ -122,15 +122,12 @@ void NodeTable::forget(std::uint64_t number, std::uint64_t lookups) {
 void NodeTable::rename(Node& node, const Identity& identity) {
   MutexLock lock(mutex_);
   const std::uint32_t slot = NodeNumber::from(node.number_).slot;
-  const auto at = by_key_.find(node.key_);
-  const bool owns_key = slot != 0 && at != by_key_.end() && at->second == slot;
-  if (slot != 0 && !by_key_.try_emplace(identity.key(), slot).second) {
-    node.ino_ = identity.ino();
-    return;
-  }
-  if (owns_key) by_key_.erase(at);
-  node.key_ = identity.key();
   node.ino_ = identity.ino();
+  if (slot != 0 && by_key_.contains(identity.key())) return;
+  const auto at = by_key_.find(node.key_);
+  if (slot != 0 && at != by_key_.end() && at->second == slot) by_key_.erase(at);
+  node.key_ = identity.key();
+  if (slot != 0) by_key_.emplace(node.key_, slot);
 }
 
 std::size_t NodeTable::size() const {

@@ -101,7 +101,7 @@ class NodeTable {
   mutable Mutex mutex_;
   std::vector<Slot> slots_ GUARDED_BY(mutex_);  // slot 0 is never used
   std::vector<std::uint32_t> free_ GUARDED_BY(mutex_);
-  std::unordered_map<std::string, std::uint32_t> by_key_ GUARDED_BY(mutex_);
+  std::unordered_map<std::string_view, std::uint32_t> by_key_ GUARDED_BY(mutex_);  // in nodes
   std::map<Lease::Class, Leases> leases_ GUARDED_BY(mutex_);
   std::size_t hand_ GUARDED_BY(mutex_) = 0;
 };

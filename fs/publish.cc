@@ -11,12 +11,11 @@ namespace accrete {
 
 namespace {
 
-// A node with its view takes about a kilobyte.
-constexpr std::size_t most_nodes = 16384;
+// A node that nobody has open takes some 900 bytes, the kernel's own part of it as much again.
+constexpr std::size_t most_nodes = 131072;
 // The kernel forgets in its own time, and not what is in use; so the next trim comes only after so
 // many more.
-constexpr std::size_t step = most_nodes / 4;
-constexpr std::size_t crowd = most_nodes + 2 * step;
+constexpr std::size_t step = most_nodes / 16;
 
 }  // namespace
 
@@ -91,7 +90,7 @@ void Publisher::after_all(std::function<void()> then) {
 }
 
 bool Publisher::is_crowded() const {
-  return tree_.nodes().size() > crowd;
+  return tree_.nodes().size() > most_nodes;
 }
 
 void Publisher::trim_if_large() {

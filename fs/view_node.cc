@@ -25,24 +25,6 @@ std::string letters_of(const View& view, const Definition& definition) {
   return letters;
 }
 
-// The same view where its slowest axis ends now; nothing when what it shows is not a part of that.
-std::optional<View> extended(const View& view, const PerAxis<Axis>& axes) {
-  if (axes.size() != view.cube_rank()) return std::nullopt;
-  PerAxis<ViewAxis> spanned;
-  for (std::size_t d = 0; d < view.rank(); ++d) spanned.push_back(view.dimension(d));
-  spanned.back().range.end = axes[spanned.back().axis].extent();
-  Shape fixed(axes.size());
-  for (std::size_t axis = 0; axis < axes.size(); ++axis) {
-    if (view.dimension_of(axis) != view.rank()) continue;
-    const std::optional<std::uint64_t> index = axes[axis].logical(view.fixed_coordinate(axis));
-    if (!index) return std::nullopt;
-    fixed[axis] = *index;
-  }
-  Result<View> longer = View::make(axes, spanned, fixed);
-  if (!longer.ok() || !view.is_prefix_of(*longer)) return std::nullopt;
-  return *std::move(longer);
-}
-
 Error not_a_mask() {
   return fail(std::errc::read_only_file_system, "a mask is computed and cannot be written");
 }
@@ -136,35 +118,39 @@ ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, V
     : Node(view_identity(state->cube(), snapshot, meaning),
            view_ino(state->cube().uid(), meaning, fixed_coordinates(meaning.view))),
       state_(std::move(state)),
-      shows_(meaning.shows),
       format_(*meaning.file_format),
+      shows_(meaning.shows),
       extends_(meaning.extends),
+      has_cards_(has_cards(meaning)),
+      rests_on_all_frames_(has_cards_ && !frame_of(state_->cube(), snapshot, meaning.view)),
       found_in_(snapshot.generation),
       type_(type_of(snapshot.definition, shows_)),
       letters_(letters_of(meaning.view, snapshot.definition)),
-      cards_(has_cards(meaning) ? view_cards(state_->cube(), snapshot, meaning.view)
-                                : std::vector<std::string>()),
+      cards_version_(has_cards_ ? view_cards_version(state_->cube(), snapshot, meaning.view) : 0),
+      form_(meaning.view, extends_),
       pages_(*state_, extends_),
-      view_(std::move(meaning.view)),
       generation_(snapshot.generation),
-      mtime_ns_(time_of(state_->cube(), snapshot, view_)),
-      told_elements_(view_.element_count()) {}
+      end_(meaning.view.dimension(meaning.view.rank() - 1).range.end),
+      size_(face(meaning.view.shape(), has_cards_
+                                           ? view_cards(state_->cube(), snapshot, meaning.view)
+                                           : std::vector<std::string>())
+                .total()),
+      mtime_ns_(time_of(state_->cube(), snapshot, meaning.view)),
+      told_elements_(meaning.view.element_count()) {}
 
 void ViewNode::advance(const Pinned& newest) {
   if (!extends_ || newest->generation <= generation_) return;
   generation_ = newest->generation;
-  std::optional<View> longer = extended(view_, newest->axes);
-  if (!longer) return;
-  if (longer->element_count() != view_.element_count()) mtime_ns_ = state_->cube().changed_ns();
-  view_ = *std::move(longer);
-  if (opens_ > 0) kept_ = newest;
-}
-
-View ViewNode::newest_view() {
-  const Pinned newest = state_->cube().pin();
-  MutexLock lock(mutex_);
-  advance(newest);
-  return view_;
+  const Result<std::uint64_t> end = form_.end(newest->axes);
+  if (!end.ok()) return;
+  if (*end != end_) {
+    mtime_ns_ = state_->cube().changed_ns();
+    end_ = *end;
+    size_ = face(form_.shape(end_), {}).total();
+  }
+  if (kept_ == nullptr) return;
+  if (Result<View> view = form_.view(newest->axes); view.ok())
+    *kept_ = Reach{newest, *std::move(view)};
 }
 
 Result<ViewNode::Reach> ViewNode::begin() {
@@ -173,15 +159,16 @@ Result<ViewNode::Reach> ViewNode::begin() {
     MutexLock lock(mutex_);
     if (newest->generation < generation_) continue;  // another thread was faster
     advance(newest);
-    if (!is_served_by(view_, *newest.snapshot)) return fail_errno(ESTALE, "open of a view");
+    ACCRETE_TRY(View view, form_.view(newest->axes));
+    Reach reach{std::move(newest), std::move(view)};
     ++opens_;
-    if (extends_) kept_ = newest;
-    return Reach{std::move(newest), view_};
+    if (extends_) kept_ = std::make_unique<Reach>(reach);
+    return reach;
   }
 }
 
 void ViewNode::end() {
-  std::optional<Pinned> unused;
+  std::unique_ptr<Reach> unused;
   MutexLock lock(mutex_);
   if (--opens_ == 0) unused.swap(kept_);
 }
@@ -189,17 +176,18 @@ void ViewNode::end() {
 ViewNode::Reach ViewNode::reach(const Pinned& newest) {
   MutexLock lock(mutex_);
   advance(newest);
-  return {*kept_, view_};
+  return *kept_;
+}
+
+FileFace ViewNode::face(const Shape& shape, std::vector<std::string> cards) const {
+  return format_.face({type_, shape, std::move(cards), letters_});
 }
 
 Shown ViewNode::show(Pinned pinned, View view) const {
   Content content;
-  ViewFacts facts;
-  facts.type = type_;
-  facts.shape = view.shape();
-  facts.cards = cards_;
-  facts.axis_letters = letters_;
-  FileFace face = format_.face(facts);
+  FileFace face = this->face(view.shape(),
+                             has_cards_ ? view_cards(state_->cube(), *pinned.snapshot, view)
+                                        : std::vector<std::string>());
   content.head = std::move(face.header);
   content.elements = face.elements;
   content.bytes_per_element = face.bytes_per_element;
@@ -214,14 +202,11 @@ Shown ViewNode::show(Pinned pinned, View view) const {
 }
 
 Result<struct stat> ViewNode::attributes() {
-  std::uint64_t size = size_;
-  if (extends_ || size == 0) {
-    size = show(state_->cube().pin(), newest_view()).content.total();
-    size_ = size;
-  }
+  const Pinned newest = state_->cube().pin();
   MutexLock lock(mutex_);
+  advance(newest);
   const std::int64_t mtime_ns = std::max(mtime_ns_, state_->cube().poked_ns());
-  return state_->tree().file_attributes(size, mtime_ns, shows_ == Shows::elements);
+  return state_->tree().file_attributes(size_, mtime_ns, shows_ == Shows::elements);
 }
 
 Node::AttributeBelief ViewNode::attribute_belief() const {
@@ -231,32 +216,35 @@ Node::AttributeBelief ViewNode::attribute_belief() const {
   const Pinned pinned = state_->cube().pin();
   Lease::Class attributes{state_->cube().uid()};
   attributes.of_attributes = true;
-  MutexLock lock(mutex_);
-  attributes.axes = std::uint64_t{1} << view_.dimension(view_.rank() - 1).axis;
+  attributes.axes = std::uint64_t{1} << form_.slowest_axis();
   return {timeout, Lease{attributes, attributes.ground(*pinned.snapshot)}};
 }
 
 std::optional<Lease> ViewNode::lease() const {
   const Pinned pinned = state_->cube().pin();
   if (pinned->generation != found_in_) return std::nullopt;
-  MutexLock lock(mutex_);
   Lease::Class names{state_->cube().uid()};
+  for (std::size_t d = 0; d < form_.rank(); ++d) names.axes |= std::uint64_t{1} << form_.axis(d);
   // A file that extends goes on to be what the name means.
-  const std::size_t reaching = view_.rank() - (extends_ ? 1 : 0);
-  for (std::size_t d = 0; d < reaching; ++d)
-    names.axes |= std::uint64_t{1} << view_.dimension(d).axis;
-  names.of_all_frames = shows_ == Shows::elements && format_.id() == FormatId::fits &&
-                        !frame_of(state_->cube(), *pinned.snapshot, view_);
+  if (extends_) names.axes &= ~(std::uint64_t{1} << form_.slowest_axis());
+  names.of_all_frames = rests_on_all_frames_;
   return Lease{names, names.ground(*pinned.snapshot)};
 }
 
 ExtendedAttributes ViewNode::extended_attributes() {
   const Pinned pinned = state_->cube().pin();
-  const View view = newest_view();
-  ExtendedAttributes attributes{{"user.accrete.shape", to_string(view.shape())},
+  Shape shape;
+  {
+    MutexLock lock(mutex_);
+    advance(pinned);
+    shape = form_.shape(end_);
+  }
+  ExtendedAttributes attributes{{"user.accrete.shape", to_string(shape)},
                                 {"user.accrete.dtype", std::string(name_of(type_))},
                                 {"user.accrete.axes", letters_}};
-  if (const std::optional<FrameRow> row = frame_of(state_->cube(), *pinned.snapshot, view))
+  const Result<View> view = form_.view(pinned->axes);
+  if (!view.ok()) return attributes;
+  if (const std::optional<FrameRow> row = frame_of(state_->cube(), *pinned.snapshot, *view))
     attributes.emplace_back("user.accrete.frame", state_->cube().frame_name(*row));
   return attributes;
 }
@@ -264,10 +252,12 @@ ExtendedAttributes ViewNode::extended_attributes() {
 std::optional<CacheNotice> ViewNode::after_commit(bool contents_changed) {
   if (contents_changed && pages_.any()) return CacheNotice{number(), 0};
   if (!extends_) return std::nullopt;
-  const View view = newest_view();
-  const std::uint64_t width = show(state_->cube().pin(), view).content.bytes_per_element;
+  const Pinned newest = state_->cube().pin();
   MutexLock lock(mutex_);
-  const std::uint64_t before = std::exchange(told_elements_, view.element_count());
+  advance(newest);
+  const FileFace now = face(form_.shape(end_), {});
+  const std::uint64_t width = now.bytes_per_element;
+  const std::uint64_t before = std::exchange(told_elements_, now.elements);
   if (before == told_elements_) return std::nullopt;
   const std::uint64_t tail_page = before * width / page * page;
   return CacheNotice{number(), pages_.any() ? static_cast<std::int64_t>(tail_page) : -1};
@@ -299,8 +289,15 @@ Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller& caller
   const bool writes = opens_for_writing(flags);
   if (writes && shows_ == Shows::mask) return not_a_mask();
   ACCRETE_TRY(Reach reach, begin());
-  return open_view(std::static_pointer_cast<ViewNode>(shared_from_this()),
-                   show(std::move(reach.pinned), std::move(reach.view)), writes, caller);
+  Shown shown = show(std::move(reach.pinned), std::move(reach.view));
+  // Looked at behind the cards: these are of that version, or it has changed.
+  if (has_cards_ && view_cards_version(state_->cube(), *shown.pinned.snapshot, *shown.content.view) !=
+                        cards_version_) {
+    end();
+    return fail_errno(ESTALE, "the header of a view");
+  }
+  return open_view(std::static_pointer_cast<ViewNode>(shared_from_this()), std::move(shown), writes,
+                   caller);
 }
 
 }  // namespace accrete

@@ -24,6 +24,7 @@
 #include <string>
 #include <vector>
 
+#include "core/view_form.h"
 #include "core/view_name.h"
 #include "fs/content.h"
 #include "fs/node.h"
@@ -88,35 +89,40 @@ class ViewNode : public Node, public Watched {
 
   // Follows growth up to that snapshot.
   void advance(const Pinned& newest) REQUIRES(mutex_);
-  View newest_view() EXCLUDES(mutex_);
   // For an open file that comes: from now on all that the node says of the view's end is kept.
   // ESTALE: what the view shows has gone since it was looked up. The kernel looks it up again.
   Result<Reach> begin() EXCLUDES(mutex_);
   void end() EXCLUDES(mutex_);
   // As far as the node has ever said, or may say now. REQUIRES: it extends, and is open.
   Reach reach(const Pinned& newest) EXCLUDES(mutex_);
+  FileFace face(const Shape& shape, std::vector<std::string> cards) const;
   Shown show(Pinned pinned, View view) const;
 
+  // Thousands of these are kept for the kernel, most of which nobody ever opens: so a closed one is
+  // small.
   const std::shared_ptr<CubeState> state_;
-  const Shows shows_;
   const Format& format_;
+  const Shows shows_;
   const bool extends_;
-  const std::uint64_t found_in_;  // generation
+  const bool has_cards_;
+  const bool rests_on_all_frames_;  // its cards do
+  const std::uint64_t found_in_;    // generation
   // The cube may be another by now, if its last frame went while the view was open.
   const DType type_;
   const std::string letters_;
-  const std::vector<std::string> cards_;  // of its FITS header, whose length so never changes
+  const std::uint64_t cards_version_;
+  const ViewForm form_;
   PageHolder pages_;
-  std::atomic<std::uint64_t> size_ = 0;  // of files that do not extend, once known
   mutable Mutex mutex_;
   std::vector<std::shared_ptr<StagedView>> writers_ GUARDED_BY(mutex_);
-  View view_ GUARDED_BY(mutex_);
-  std::uint64_t generation_ GUARDED_BY(mutex_);  // view_ is as of this one
-  // The newest snapshot that has all of view_; while there are open files, if it extends. They may
-  // be asked for what they were not before the cube changed again.
-  std::optional<Pinned> kept_ GUARDED_BY(mutex_);
-  unsigned opens_ GUARDED_BY(mutex_) = 0;
+  std::uint64_t generation_ GUARDED_BY(mutex_);  // what follows is as of this one
+  std::uint64_t end_ GUARDED_BY(mutex_);   // of the slowest axis
+  std::uint64_t size_ GUARDED_BY(mutex_);  // of the file
   std::int64_t mtime_ns_ GUARDED_BY(mutex_);
+  // The newest snapshot that has all that the node has said, while there are open files, if it
+  // extends. They may be asked for what they were not before the cube changed again.
+  std::unique_ptr<Reach> kept_ GUARDED_BY(mutex_);
+  unsigned opens_ GUARDED_BY(mutex_) = 0;
   std::uint64_t told_elements_ GUARDED_BY(mutex_);  // as of the last notice
 };
 
