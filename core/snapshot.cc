@@ -133,24 +133,41 @@ Shape Snapshot::shape() const {
   return shape;
 }
 
-std::optional<Snapshot::Place> Snapshot::place_at(std::size_t axis, std::int64_t physical) const {
+namespace {
+
+struct Placed {
+  Snapshot::Place place;
+  FrameRow row;
+};
+
+// Who has this coordinate of that axis, live or removed.
+std::optional<Placed> placed_at(const Snapshot& snapshot, std::size_t axis, std::int64_t physical) {
+  const auto& places = snapshot.places;
   // The last place that begins at or before the coordinate.
   std::size_t i = place_index(places, axis, physical);
   if (i == places.size() || places.at(i).axis != axis || places.at(i).first != physical) {
     if (i == 0) return std::nullopt;
     --i;
   }
-  const Place& place = places.at(i);
+  const Snapshot::Place& place = places.at(i);
   if (place.axis != axis || place.first > physical) return std::nullopt;
-  const auto row = frames.find(place.id);
+  std::optional<FrameRow> row = snapshot.frames.find(place.id);
   if (!row || physical - row->first[axis] >= static_cast<std::int64_t>(row->extent[axis]))
     return std::nullopt;
-  return place;
+  return Placed{place, *std::move(row)};
+}
+
+}  // namespace
+
+std::optional<Snapshot::Place> Snapshot::place_at(std::size_t axis, std::int64_t physical) const {
+  const std::optional<Placed> found = placed_at(*this, axis, physical);
+  return found ? std::optional(found->place) : std::nullopt;
 }
 
 std::optional<FrameRow> Snapshot::frame_at(std::size_t axis, std::int64_t physical) const {
-  const std::optional<Place> place = place_at(axis, physical);
-  return place && !place->removed ? frames.find(place->id) : std::nullopt;
+  std::optional<Placed> found = placed_at(*this, axis, physical);
+  if (!found || found->place.removed) return std::nullopt;
+  return std::move(found->row);
 }
 
 std::vector<FrameId> Snapshot::frames_in_order(bool removed) const {
