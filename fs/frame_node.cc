@@ -202,8 +202,7 @@ Node::AttributeBelief FrameNode::attribute_belief() const {
   MutexLock lock(mutex_);
   // What was written is told anew once it is the cube's. The kernel's own first write to an empty
   // file ends what it believes of that.
-  if (DoorFile* const file = described_by(); file != nullptr && !file->ingest().empty())
-    return {};
+  if (DoorFile* const file = described_by(); file != nullptr && !file->ingest().empty()) return {};
   return {lease_timeout, Lease{attributes, attributes.ground(*pinned.snapshot)}};
 }
 

@@ -58,8 +58,8 @@
 //      indexes back, and pad there).
 //    - A node that the kernel forgets takes its pages with it, and a new one has no note.
 //
-// Names and attributes. The kernel believes names of views for long, and attributes of frames and of
-// views that grow (lease.h). None means what it meant before a commit whose committer has been
+// Names and attributes. The kernel believes names of views for long, and attributes of frames and
+// of views that grow (lease.h). None means what it meant before a commit whose committer has been
 // answered:
 // 7. Whose name may be wrong. A look-up finds its node in a snapshot, then enters its lease into
 //    the table, then sees that the cube is still the same; else its answer is believed for no time.
@@ -84,13 +84,14 @@
 //    the disk alone. (unlink() and rename() in doors do wait, with the locks of these.)
 // 10. Attributes. A look-up enters its lease into the table, and then looks at the attributes; so
 //    rule 7 holds for them. A notification for them takes no lock that a caller can hold. Linux
-//    counts the changes of an inode's attributes (attr_version, also by notifications since 5.8) and
-//    drops of an answer what it says of them where they have changed since the request was sent; so
-//    an answer that is on its way does no harm. It does not look for that in two cases: the answer
-//    to a change of attributes, which therefore has no lease; and that to CREATE, whose file nobody
-//    can know before the kernel lets go of its directory. What is believed of a file that comes in
-//    is that it is empty. The kernel's own first write or truncation ends that, and nothing of the
-//    file is committed before; from then on nothing is believed of it until it is a frame.
+//    counts the changes of an inode's attributes (attr_version, also by notifications since 5.8)
+//    and drops of an answer what it says of them where they have changed since the request was
+//    sent; so an answer that is on its way does no harm. It does not look for that in two cases:
+//    the answer to a change of attributes, which therefore has no lease; and that to CREATE, whose
+//    file nobody can know before the kernel lets go of its directory. What is believed of a file
+//    that comes in is that it is empty. The kernel's own first write or truncation ends that, and
+//    nothing of the file is committed before; from then on nothing is believed of it until it is a
+//    frame.
 //
 // What was tried in trials and failed: reads that wait for a writer (deadlock by the lock of rule
 // 3); invalidating from a handler (the same, where it is of the same file); replying to pages that

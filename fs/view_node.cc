@@ -185,9 +185,9 @@ FileFace ViewNode::face(const Shape& shape, std::vector<std::string> cards) cons
 
 Shown ViewNode::show(Pinned pinned, View view) const {
   Content content;
-  FileFace face = this->face(view.shape(),
-                             has_cards_ ? view_cards(state_->cube(), *pinned.snapshot, view)
-                                        : std::vector<std::string>());
+  FileFace face =
+      this->face(view.shape(), has_cards_ ? view_cards(state_->cube(), *pinned.snapshot, view)
+                                          : std::vector<std::string>());
   content.head = std::move(face.header);
   content.elements = face.elements;
   content.bytes_per_element = face.bytes_per_element;
@@ -291,8 +291,8 @@ Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller& caller
   ACCRETE_TRY(Reach reach, begin());
   Shown shown = show(std::move(reach.pinned), std::move(reach.view));
   // Looked at behind the cards: these are of that version, or it has changed.
-  if (has_cards_ && view_cards_version(state_->cube(), *shown.pinned.snapshot, *shown.content.view) !=
-                        cards_version_) {
+  if (has_cards_ && view_cards_version(state_->cube(), *shown.pinned.snapshot,
+                                       *shown.content.view) != cards_version_) {
     end();
     return fail_errno(ESTALE, "the header of a view");
   }

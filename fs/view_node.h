@@ -116,8 +116,8 @@ class ViewNode : public Node, public Watched {
   mutable Mutex mutex_;
   std::vector<std::shared_ptr<StagedView>> writers_ GUARDED_BY(mutex_);
   std::uint64_t generation_ GUARDED_BY(mutex_);  // what follows is as of this one
-  std::uint64_t end_ GUARDED_BY(mutex_);   // of the slowest axis
-  std::uint64_t size_ GUARDED_BY(mutex_);  // of the file
+  std::uint64_t end_ GUARDED_BY(mutex_);         // of the slowest axis
+  std::uint64_t size_ GUARDED_BY(mutex_);        // of the file
   std::int64_t mtime_ns_ GUARDED_BY(mutex_);
   // The newest snapshot that has all that the node has said, while there are open files, if it
   // extends. They may be asked for what they were not before the cube changed again.

@@ -57,8 +57,8 @@ void expect_continues(const View& now, const View& before, bool extends) {
     ASSERT_GE(is.size(), was.size());
     EXPECT_TRUE(std::equal(was.begin(), was.end(), is.begin()));
     const bool reaches_end = extends && d + 1 == now.rank();
-    EXPECT_EQ(is.size(), reaches_end ? now.axis(axis).extent() - now.dimension(d).range.begin
-                                     : was.size());
+    EXPECT_EQ(is.size(),
+              reaches_end ? now.axis(axis).extent() - now.dimension(d).range.begin : was.size());
   }
   for (std::size_t axis = 0; axis < now.cube_rank(); ++axis) {
     if (now.dimension_of(axis) != now.rank()) continue;

@@ -1,5 +1,5 @@
-// What a lease promises: while its class has the same ground, its name means the same inode, and the
-// attributes are the same.
+// What a lease promises: while its class has the same ground, its name means the same inode, and
+// the attributes are the same.
 
 #include "fs/lease.h"
 
