@@ -323,9 +323,12 @@ std::uint64_t view_cards_version(Cube& cube, const Snapshot& snapshot, const Vie
       out.put(text.offset);
       out.put(text.sum);
     }
-  } else if (const auto common = cube.common_cards()) {
-    out.put(common->version);
+  } else {
+    if (const auto common = cube.common_cards()) out.put(common->version);
+    for (std::size_t axis = 0; axis < view.cube_rank(); ++axis)
+      out.put(std::uint8_t{view.axis(axis).extent() == 1});
   }
+  out.put(std::uint8_t{shows_whole_axes(view)});
   return checksum(as_bytes(out.bytes()));
 }
 

@@ -32,8 +32,8 @@ std::vector<std::string> view_cards(Cube& cube, const Snapshot& snapshot, const 
 std::vector<std::string> view_cards_of(Cube& cube, const Snapshot& snapshot, const View& view,
                                        const FrameRow& row,
                                        const std::vector<std::string>& frame_cards);
-// A number that differs where the cards of a view with the same axes (and versions of them), ranges
-// and fixed coordinates do; found without making them.
+// A number that differs where the cards of a view with the same axes, ranges and fixed coordinates
+// do, whatever has come to the ends of the axes; found without making them.
 std::uint64_t view_cards_version(Cube& cube, const Snapshot& snapshot, const View& view);
 
 // The settings with this meta/header, which speaks of the indexes as they are.

@@ -115,9 +115,8 @@ Result<std::shared_ptr<Node>> CubeDirectory::find(std::string_view name) {
       name.starts_with(stem) ? format_by_extension(name.substr(stem.size())) : nullptr;
   if (format == nullptr) return no_such_name(name);
   const Pinned pinned = state_->cube().pin();
-  ACCRETE_TRY(ViewMeaning meaning, whole_cube(*pinned.snapshot, *format));
-  return std::shared_ptr<Node>(
-      std::make_shared<ViewNode>(state_, *pinned.snapshot, std::move(meaning)));
+  ACCRETE_TRY(const ViewMeaning meaning, whole_cube(*pinned.snapshot, *format));
+  return std::shared_ptr<Node>(ViewNode::make(state_, *pinned.snapshot, meaning));
 }
 
 Result<std::unique_ptr<Listing>> CubeDirectory::list() {

@@ -192,10 +192,9 @@ Result<std::shared_ptr<Node>> ViewDirectory::find(std::string_view name) {
     return std::shared_ptr<Node>(
         std::make_shared<ViewDirectory>(state_, shows_, spanned_, *std::move(terms)));
   }
-  ACCRETE_TRY(ViewMeaning meaning,
+  ACCRETE_TRY(const ViewMeaning meaning,
               ViewMeaning::of(*pinned.snapshot, shows_, spanned_, *terms, *format));
-  return std::shared_ptr<Node>(
-      std::make_shared<ViewNode>(state_, *pinned.snapshot, std::move(meaning)));
+  return std::shared_ptr<Node>(ViewNode::make(state_, *pinned.snapshot, meaning));
 }
 
 Result<std::shared_ptr<Node>> ViewDirectory::find_link(std::string_view stem,

@@ -90,6 +90,13 @@ Identity identity_to_the_end(std::uint64_t cube_uid, const ViewMeaning& meaning,
   return identity;
 }
 
+Identity view_identity(std::uint64_t cube_uid, const ViewMeaning& meaning,
+                       std::uint64_t cards_version) {
+  Identity identity =
+      identity_to_the_end(cube_uid, meaning, fixed_coordinates(meaning.view), meaning.extends);
+  return identity.add(cards_version);
+}
+
 // When what it shows was taken.
 std::int64_t time_of(const Cube& cube, const Snapshot& snapshot, const View& view) {
   std::optional<FrameRow> row = frame_of(cube, snapshot, view);
@@ -103,19 +110,27 @@ bool has_cards(const ViewMeaning& meaning) {
   return meaning.shows == Shows::elements && meaning.file_format->id() == FormatId::fits;
 }
 
-Identity view_identity(Cube& cube, const Snapshot& snapshot, const ViewMeaning& meaning) {
-  Identity identity =
-      identity_to_the_end(cube.uid(), meaning, fixed_coordinates(meaning.view), meaning.extends);
-  if (has_cards(meaning)) identity.add(view_cards_version(cube, snapshot, meaning.view));
-  return identity;
-}
-
 std::uint64_t view_ino(std::uint64_t cube_uid, const ViewMeaning& meaning, const Coords& fixed) {
   return identity_to_the_end(cube_uid, meaning, fixed, meaning.reaches_end).ino();
 }
 
-ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, ViewMeaning meaning)
-    : Node(view_identity(state->cube(), snapshot, meaning),
+std::shared_ptr<ViewNode> ViewNode::make(const std::shared_ptr<CubeState>& state,
+                                         const Snapshot& snapshot, const ViewMeaning& meaning) {
+  const auto version = [&] {
+    return has_cards(meaning) ? view_cards_version(state->cube(), snapshot, meaning.view) : 0;
+  };
+  // What all frames have in common may become another between two looks at it.
+  for (std::uint64_t before = version();;) {
+    std::shared_ptr<ViewNode> node(new ViewNode(state, snapshot, meaning, before));
+    const std::uint64_t after = version();
+    if (after == before) return node;
+    before = after;
+  }
+}
+
+ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot,
+                   const ViewMeaning& meaning, std::uint64_t cards_version)
+    : Node(view_identity(state->cube().uid(), meaning, cards_version),
            view_ino(state->cube().uid(), meaning, fixed_coordinates(meaning.view))),
       state_(std::move(state)),
       format_(*meaning.file_format),
@@ -126,7 +141,7 @@ ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, V
       found_in_(snapshot.generation),
       type_(type_of(snapshot.definition, shows_)),
       letters_(letters_of(meaning.view, snapshot.definition)),
-      cards_version_(has_cards_ ? view_cards_version(state_->cube(), snapshot, meaning.view) : 0),
+      cards_version_(cards_version),
       form_(meaning.view, extends_),
       pages_(*state_, extends_),
       generation_(snapshot.generation),

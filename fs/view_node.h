@@ -52,7 +52,6 @@ bool is_served_by(const View& view, const Snapshot& snapshot);
 
 Coords fixed_coordinates(const View& view);
 
-Identity view_identity(Cube& cube, const Snapshot& snapshot, const ViewMeaning& meaning);
 // `fixed` stands for the view's own fixed coordinates (so that a listing needs one view only).
 std::uint64_t view_ino(std::uint64_t cube_uid, const ViewMeaning& meaning, const Coords& fixed);
 
@@ -61,7 +60,8 @@ class StagedView;
 
 class ViewNode : public Node, public Watched {
  public:
-  ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, ViewMeaning meaning);
+  static std::shared_ptr<ViewNode> make(const std::shared_ptr<CubeState>& state,
+                                        const Snapshot& snapshot, const ViewMeaning& meaning);
 
   Result<struct stat> attributes() override;
   AttributeBelief attribute_belief() const override EXCLUDES(mutex_);
@@ -80,6 +80,9 @@ class ViewNode : public Node, public Watched {
 
  private:
   friend class OpenView;
+
+  ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, const ViewMeaning& meaning,
+           std::uint64_t cards_version);
 
   // A snapshot and the view as far as it reaches there.
   struct Reach {

@@ -317,6 +317,30 @@ class Meanings(OneMountTest):
         (self.cube / "append/a.npy").write_bytes(npy_bytes(other))
         assert_same(np.load(self.cube / "slices/xy/z000000.npy"), other)
 
+    def test_what_shows_a_whole_axis_no_more_has_a_shorter_header(self):
+        sections = ["TRIMSEC", "DATASEC", "BIASSEC", "CCDSEC", "DETSEC", "AMPSEC"]
+        cube = self.m.cube("sections")
+        put(cube, "formats", "fits")
+        for z in range(36):
+            header = fits.Header({k: f"[1:{NX},1:{NY}]" for k in sections})
+            header.update({f"FILL{i}": i for i in range(z)})
+            fits.writeto(cube / f"append/f{z:02}.fits", plane(z), header)
+        names = [cube / f"slices/xy/x0..{NX}_z{z}.fits" for z in range(36)]
+        before = [os.stat(name).st_size for name in names]
+        kept = [open(name, "rb") for name in names]
+        for file in kept:
+            self.addCleanup(file.close)
+        (cube / "append/wide.fits").write_bytes(fits_bytes(plane(9, nx=NX + 2)))
+        after = []
+        for z, name in enumerate(names):
+            after.append(os.stat(name).st_size)
+            self.assertEqual(len(name.read_bytes()), after[-1], name)
+            self.assertNotIn("TRIMSEC", fits.getheader(name))
+            assert_same(read_fits(name), plane(z), name)
+        self.assertNotEqual(before, after, "one is a block shorter")
+        for file, size in zip(kept, before):
+            self.assertEqual(len(file.read()), size)
+
     def test_headers(self):
         def card(name, keyword):
             return fits.getheader(self.cube / name).get(keyword)
