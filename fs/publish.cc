@@ -6,6 +6,7 @@
 
 #include "fs/fuse.h"
 #include "fs/tree.h"
+#include "fs/view_node.h"
 
 namespace accrete {
 
@@ -16,6 +17,11 @@ constexpr std::size_t most_nodes = 131072;
 // The kernel forgets in its own time, and not what is in use; so the next trim comes only after so
 // many more.
 constexpr std::size_t step = most_nodes / 16;
+
+// Cards of views count for as many nodes as would take that room.
+std::size_t size_of(const NodeTable& nodes) {
+  return nodes.size() + ViewNode::card_bytes() / 900;
+}
 
 }  // namespace
 
@@ -90,11 +96,11 @@ void Publisher::after_all(std::function<void()> then) {
 }
 
 bool Publisher::is_crowded() const {
-  return tree_.nodes().size() > most_nodes;
+  return size_of(tree_.nodes()) > most_nodes;
 }
 
 void Publisher::trim_if_large() {
-  const std::size_t count = tree_.nodes().size();
+  const std::size_t count = size_of(tree_.nodes());
   const std::size_t above = trim_above_;
   if (count <= above) {
     if (count + step < above) trim_above_ = std::max(most_nodes, count + step);
@@ -172,7 +178,7 @@ void Publisher::notify(const std::vector<Item>& items) {
 }
 
 void Publisher::trim() {
-  const std::size_t count = tree_.nodes().size();
+  const std::size_t count = size_of(tree_.nodes());
   trim_above_ = count + step;
   constexpr std::size_t wanted = most_nodes - step;
   if (count <= wanted) return;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint64_t to_the_end = ~std::uint64_t{0};
 constexpr std::uint64_t page = 4096;
+constexpr std::size_t card_room = 128;  // a card on the heap
 
 DType type_of(const Definition& definition, Shows shows) {
   return shows == Shows::mask ? DType::u8 : definition.coding.type;
@@ -136,22 +137,25 @@ ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot,
       format_(*meaning.file_format),
       shows_(meaning.shows),
       extends_(meaning.extends),
-      has_cards_(has_cards(meaning)),
-      rests_on_all_frames_(has_cards_ && !frame_of(state_->cube(), snapshot, meaning.view)),
+      rests_on_all_frames_(has_cards(meaning) && !frame_of(state_->cube(), snapshot, meaning.view)),
       found_in_(snapshot.generation),
       type_(type_of(snapshot.definition, shows_)),
       letters_(letters_of(meaning.view, snapshot.definition)),
-      cards_version_(cards_version),
+      cards_(has_cards(meaning) ? view_cards(state_->cube(), snapshot, meaning.view)
+                                : std::vector<std::string>()),
       form_(meaning.view, extends_),
       pages_(*state_, extends_),
       generation_(snapshot.generation),
       end_(meaning.view.dimension(meaning.view.rank() - 1).range.end),
-      size_(face(meaning.view.shape(), has_cards_
-                                           ? view_cards(state_->cube(), snapshot, meaning.view)
-                                           : std::vector<std::string>())
-                .total()),
+      size_(face(meaning.view.shape()).total()),
       mtime_ns_(time_of(state_->cube(), snapshot, meaning.view)),
-      told_elements_(meaning.view.element_count()) {}
+      told_elements_(meaning.view.element_count()) {
+  card_bytes_ += cards_.size() * card_room;
+}
+
+ViewNode::~ViewNode() {
+  card_bytes_ -= cards_.size() * card_room;
+}
 
 void ViewNode::advance(const Pinned& newest) {
   if (!extends_ || newest->generation <= generation_) return;
@@ -161,7 +165,7 @@ void ViewNode::advance(const Pinned& newest) {
   if (*end != end_) {
     mtime_ns_ = state_->cube().changed_ns();
     end_ = *end;
-    size_ = face(form_.shape(end_), {}).total();
+    size_ = face(form_.shape(end_)).total();
   }
   if (kept_ == nullptr) return;
   if (Result<View> view = form_.view(newest->axes); view.ok())
@@ -194,15 +198,13 @@ ViewNode::Reach ViewNode::reach(const Pinned& newest) {
   return *kept_;
 }
 
-FileFace ViewNode::face(const Shape& shape, std::vector<std::string> cards) const {
-  return format_.face({type_, shape, std::move(cards), letters_});
+FileFace ViewNode::face(const Shape& shape) const {
+  return format_.face({type_, shape, cards_, letters_});
 }
 
 Shown ViewNode::show(Pinned pinned, View view) const {
   Content content;
-  FileFace face =
-      this->face(view.shape(), has_cards_ ? view_cards(state_->cube(), *pinned.snapshot, view)
-                                          : std::vector<std::string>());
+  FileFace face = this->face(view.shape());
   content.head = std::move(face.header);
   content.elements = face.elements;
   content.bytes_per_element = face.bytes_per_element;
@@ -270,7 +272,7 @@ std::optional<CacheNotice> ViewNode::after_commit(bool contents_changed) {
   const Pinned newest = state_->cube().pin();
   MutexLock lock(mutex_);
   advance(newest);
-  const FileFace now = face(form_.shape(end_), {});
+  const FileFace now = face(form_.shape(end_));
   const std::uint64_t width = now.bytes_per_element;
   const std::uint64_t before = std::exchange(told_elements_, now.elements);
   if (before == told_elements_) return std::nullopt;
@@ -305,12 +307,6 @@ Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller& caller
   if (writes && shows_ == Shows::mask) return not_a_mask();
   ACCRETE_TRY(Reach reach, begin());
   Shown shown = show(std::move(reach.pinned), std::move(reach.view));
-  // Looked at behind the cards: these are of that version, or it has changed.
-  if (has_cards_ && view_cards_version(state_->cube(), *shown.pinned.snapshot,
-                                       *shown.content.view) != cards_version_) {
-    end();
-    return fail_errno(ESTALE, "the header of a view");
-  }
   return open_view(std::static_pointer_cast<ViewNode>(shared_from_this()), std::move(shown), writes,
                    caller);
 }

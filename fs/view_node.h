@@ -60,6 +60,10 @@ class StagedView;
 
 class ViewNode : public Node, public Watched {
  public:
+  // Bytes that the cards of all take, some more.
+  static std::size_t card_bytes() { return card_bytes_; }
+  ~ViewNode() override;
+
   static std::shared_ptr<ViewNode> make(const std::shared_ptr<CubeState>& state,
                                         const Snapshot& snapshot, const ViewMeaning& meaning);
 
@@ -98,8 +102,10 @@ class ViewNode : public Node, public Watched {
   void end() EXCLUDES(mutex_);
   // As far as the node has ever said, or may say now. REQUIRES: it extends, and is open.
   Reach reach(const Pinned& newest) EXCLUDES(mutex_);
-  FileFace face(const Shape& shape, std::vector<std::string> cards) const;
+  FileFace face(const Shape& shape) const;
   Shown show(Pinned pinned, View view) const;
+
+  static inline std::atomic<std::size_t> card_bytes_ = 0;
 
   // Thousands of these are kept for the kernel, most of which nobody ever opens: so a closed one is
   // small.
@@ -107,13 +113,12 @@ class ViewNode : public Node, public Watched {
   const Format& format_;
   const Shows shows_;
   const bool extends_;
-  const bool has_cards_;
   const bool rests_on_all_frames_;  // its cards do
   const std::uint64_t found_in_;    // generation
   // The cube may be another by now, if its last frame went while the view was open.
   const DType type_;
   const std::string letters_;
-  const std::uint64_t cards_version_;
+  const std::vector<std::string> cards_;  // of its FITS header, whose length so never changes
   const ViewForm form_;
   PageHolder pages_;
   mutable Mutex mutex_;
