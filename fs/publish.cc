@@ -12,7 +12,8 @@ namespace accrete {
 
 namespace {
 
-// A node that nobody has open takes some 900 bytes, the kernel's own part of it as much again.
+// A node that nobody has open, some more; the kernel's own part of it takes as much again.
+constexpr std::size_t node_bytes = 900;
 constexpr std::size_t most_nodes = 131072;
 // The kernel forgets in its own time, and not what is in use; so the next trim comes only after so
 // many more.
@@ -20,7 +21,7 @@ constexpr std::size_t step = most_nodes / 16;
 
 // Cards of views count for as many nodes as would take that room.
 std::size_t size_of(const NodeTable& nodes) {
-  return nodes.size() + ViewNode::card_bytes() / 900;
+  return nodes.size() + ViewNode::card_bytes() / node_bytes;
 }
 
 }  // namespace

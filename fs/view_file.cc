@@ -199,7 +199,7 @@ class OpenView : public OpenFile {
       if (reach.pinned->generation > shown_->pinned->generation)
         shown_ = std::make_shared<const Shown>(
             node_->show(std::move(reach.pinned), std::move(reach.view)));
-    } else if (is_served_by(*shown_->content.view, *newest.snapshot)) {
+    } else if (node_->form_.end(newest->axes).ok()) {
       shown_ = std::make_shared<const Shown>(Shown{std::move(newest), shown_->content});
     }
     return shown_;

@@ -51,17 +51,6 @@ Result<ViewMeaning> ViewMeaning::of(const Snapshot& snapshot, Shows shows,
                      reaches_end && file_format.can_extend()};
 }
 
-bool is_served_by(const View& view, const Snapshot& snapshot) {
-  if (snapshot.axes.size() != view.cube_rank()) return false;
-  for (std::size_t axis = 0; axis < view.cube_rank(); ++axis) {
-    const bool same = view.dimension_of(axis) == view.rank()
-                          ? snapshot.axes[axis].logical(view.fixed_coordinate(axis)).has_value()
-                          : snapshot.axes[axis].epoch() == view.axis(axis).epoch();
-    if (!same) return false;
-  }
-  return true;
-}
-
 Coords fixed_coordinates(const View& view) {
   Coords fixed(view.cube_rank());
   for (std::size_t axis = 0; axis < view.cube_rank(); ++axis)
@@ -99,10 +88,10 @@ Identity view_identity(std::uint64_t cube_uid, const ViewMeaning& meaning,
 }
 
 // When what it shows was taken.
-std::int64_t time_of(const Cube& cube, const Snapshot& snapshot, const View& view) {
-  std::optional<FrameRow> row = frame_of(cube, snapshot, view);
-  if (!row) row = snapshot.frames.find(snapshot.newest);
-  return row ? row->arrival_ns : 0;
+std::int64_t time_of(const Snapshot& snapshot, const std::optional<FrameRow>& frame) {
+  if (frame) return frame->arrival_ns;
+  const std::optional<FrameRow> newest = snapshot.frames.find(snapshot.newest);
+  return newest ? newest->arrival_ns : 0;
 }
 
 }  // namespace
@@ -120,9 +109,11 @@ std::shared_ptr<ViewNode> ViewNode::make(const std::shared_ptr<CubeState>& state
   const auto version = [&] {
     return has_cards(meaning) ? view_cards_version(state->cube(), snapshot, meaning.view) : 0;
   };
+  const std::optional<FrameRow> frame = frame_of(state->cube(), snapshot, meaning.view);
   // What all frames have in common may become another between two looks at it.
   for (std::uint64_t before = version();;) {
-    std::shared_ptr<ViewNode> node(new ViewNode(state, snapshot, meaning, before));
+    std::shared_ptr<ViewNode> node(new ViewNode(state, snapshot, meaning, frame, before));
+    if (!node->rests_on_all_frames_) return node;
     const std::uint64_t after = version();
     if (after == before) return node;
     before = after;
@@ -130,14 +121,15 @@ std::shared_ptr<ViewNode> ViewNode::make(const std::shared_ptr<CubeState>& state
 }
 
 ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot,
-                   const ViewMeaning& meaning, std::uint64_t cards_version)
+                   const ViewMeaning& meaning, const std::optional<FrameRow>& frame,
+                   std::uint64_t cards_version)
     : Node(view_identity(state->cube().uid(), meaning, cards_version),
            view_ino(state->cube().uid(), meaning, fixed_coordinates(meaning.view))),
       state_(std::move(state)),
       format_(*meaning.file_format),
       shows_(meaning.shows),
       extends_(meaning.extends),
-      rests_on_all_frames_(has_cards(meaning) && !frame_of(state_->cube(), snapshot, meaning.view)),
+      rests_on_all_frames_(has_cards(meaning) && !frame),
       found_in_(snapshot.generation),
       type_(type_of(snapshot.definition, shows_)),
       letters_(letters_of(meaning.view, snapshot.definition)),
@@ -148,7 +140,7 @@ ViewNode::ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot,
       generation_(snapshot.generation),
       end_(meaning.view.dimension(meaning.view.rank() - 1).range.end),
       size_(face(meaning.view.shape()).total()),
-      mtime_ns_(time_of(state_->cube(), snapshot, meaning.view)),
+      mtime_ns_(time_of(snapshot, frame)),
       told_elements_(meaning.view.element_count()) {
   card_bytes_ += cards_.size() * card_room;
 }
@@ -306,9 +298,8 @@ Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller& caller
   const bool writes = opens_for_writing(flags);
   if (writes && shows_ == Shows::mask) return not_a_mask();
   ACCRETE_TRY(Reach reach, begin());
-  Shown shown = show(std::move(reach.pinned), std::move(reach.view));
-  return open_view(std::static_pointer_cast<ViewNode>(shared_from_this()), std::move(shown), writes,
-                   caller);
+  return open_view(std::static_pointer_cast<ViewNode>(shared_from_this()),
+                   show(std::move(reach.pinned), std::move(reach.view)), writes, caller);
 }
 
 }  // namespace accrete

@@ -47,9 +47,6 @@ struct ViewMeaning {
                                 const std::vector<AxisTerm>& terms, const Format& file_format);
 };
 
-// True when a newer snapshot has everything that the view shows (so that the older may go).
-bool is_served_by(const View& view, const Snapshot& snapshot);
-
 Coords fixed_coordinates(const View& view);
 
 // `fixed` stands for the view's own fixed coordinates (so that a listing needs one view only).
@@ -68,8 +65,8 @@ class ViewNode : public Node, public Watched {
                                         const Snapshot& snapshot, const ViewMeaning& meaning);
 
   Result<struct stat> attributes() override;
-  AttributeBelief attribute_belief() const override EXCLUDES(mutex_);
-  std::optional<Lease> lease() const override EXCLUDES(mutex_);
+  AttributeBelief attribute_belief() const override;
+  std::optional<Lease> lease() const override;
   Status change_attributes(const AttributeChange& change) override;
   ExtendedAttributes extended_attributes() override;
   std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
@@ -85,8 +82,9 @@ class ViewNode : public Node, public Watched {
  private:
   friend class OpenView;
 
+  // `frame`: that gave what the view shows (frame_of()).
   ViewNode(std::shared_ptr<CubeState> state, const Snapshot& snapshot, const ViewMeaning& meaning,
-           std::uint64_t cards_version);
+           const std::optional<FrameRow>& frame, std::uint64_t cards_version);
 
   // A snapshot and the view as far as it reaches there.
   struct Reach {

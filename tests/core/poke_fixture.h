@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstring>
-#include <numeric>
 #include <random>
 #include <utility>
 #include <vector>
 
 #include "core/cube.h"
 #include "core/replacement.h"
+#include "tests/core/random_view.h"
 #include "tests/core/store_fixture.h"
 
 namespace accrete::testing {
@@ -78,24 +78,6 @@ inline Bytes mask_of(const Cube& cube, const Pinned& pinned, const View& view) {
   Bytes mask(view.element_count(), std::byte{0xee});
   cube.read_mask(pinned, view, {0, mask.size()}, mask.data());
   return mask;
-}
-
-// A random cut-out in a random order of axes. REQUIRES: no extent is 0.
-inline View random_view(std::mt19937_64& random, const PerAxis<Axis>& axes) {
-  std::vector<std::size_t> order(axes.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::shuffle(order.begin(), order.end(), random);
-  order.resize(1 + random() % order.size());
-  PerAxis<ViewAxis> spanned;
-  for (const std::size_t a : order) {
-    const std::uint64_t extent = axes[a].extent();
-    const bool is_whole = random() % 2 == 0;
-    const std::uint64_t begin = is_whole ? 0 : random() % extent;
-    spanned.push_back({a, {begin, is_whole ? extent : begin + 1 + random() % (extent - begin)}});
-  }
-  Shape fixed;
-  for (const Axis& axis : axes) fixed.push_back(random() % axis.extent());
-  return *View::make(axes, spanned, fixed);
 }
 
 inline Interval random_range(std::mt19937_64& random, std::uint64_t count) {

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <random>
 
+#include "tests/core/random_view.h"
+
 namespace accrete {
 namespace {
 
@@ -14,13 +16,10 @@ std::uint64_t seed() {
   return text != nullptr ? std::strtoull(text, nullptr, 10) : 20240605;
 }
 
+using testing::axis_of;
+using testing::random_view;
 using Random = std::mt19937_64;
 using Piece = Run;  // in the body of a TEST, Run is a member of testing::Test
-
-Axis axis_of(std::uint64_t extent) {
-  const Piece run{0, extent};
-  return *Axis::from_runs({&run, 1});
-}
 
 PerAxis<Axis> random_axes(Random& random, std::size_t rank) {
   PerAxis<Axis> axes;
@@ -31,25 +30,6 @@ PerAxis<Axis> random_axes(Random& random, std::size_t rank) {
     axes.push_back(axis);
   }
   return axes;
-}
-
-View random_view(Random& random, const PerAxis<Axis>& axes) {
-  std::vector<std::size_t> order;
-  Shape fixed;
-  for (std::size_t axis = 0; axis < axes.size(); ++axis) {
-    order.push_back(axis);
-    fixed.push_back(random() % axes[axis].extent());
-  }
-  std::shuffle(order.begin(), order.end(), random);
-  PerAxis<ViewAxis> spanned;
-  for (std::size_t d = 0; d < 1 + random() % axes.size() && d < order.size(); ++d) {
-    const std::uint64_t extent = axes[order[d]].extent();
-    const std::uint64_t begin = random() % extent;
-    spanned.push_back({order[d], {begin, begin + 1 + random() % (extent - begin)}});
-  }
-  Result<View> view = View::make(axes, spanned, fixed);
-  EXPECT_TRUE(view.ok());
-  return *view;
 }
 
 // The physical place of an index of a view.
