@@ -16,6 +16,7 @@
 #include "core/poke.h"
 #include "core/posix_file.h"
 #include "core/snapshot.h"
+#include "core/stillness.h"
 #include "core/text_changes.h"
 #include "core/view.h"
 
@@ -120,6 +121,8 @@ class Cube {
                          std::byte* target) const = 0;
   // Whether there is data beside the boxes of the snapshot, so that read() alone finds all.
   virtual bool has_patches(const Pinned& pinned) const = 0;
+  // For who copies elements out of the mapping other than one by one. Null while some change.
+  virtual Stillness::Hold hold_still() const = 0;
 
   // ---- Changing elements in place ----
   // Elements [range) of the view's stream become what `edit` makes of them, each by itself; on an

@@ -72,9 +72,15 @@ struct ElementRange {
   std::size_t bytes;
 };
 
+// Pieces of a reply, in order, and what is held until it is sent.
+struct Answer {
+  Pieces pieces;
+  Stillness::Hold still;
+};
+
 // False when there are too many pieces to be worth it: always where neighbours in the file are none
-// at rest.
-bool add_from_mapping(Pieces& pieces, const Cube& cube, const Shown& shown,
+// at rest. Also while elements change.
+bool add_from_mapping(Answer& answer, const Cube& cube, const Shown& shown,
                       const ElementRange& range, std::size_t width) {
   if (shown.content.view->dimension(0).axis != 0) return false;
   if (cube.has_patches(shown.pinned)) return false;
@@ -84,6 +90,8 @@ bool add_from_mapping(Pieces& pieces, const Cube& cube, const Shown& shown,
                     most, runs))
     return false;
   prefetch(shown.pinned.mapping.get(), runs, width);
+  answer.still = cube.hold_still();
+  if (answer.still == nullptr) return false;
   std::uint64_t pad_elements = 0;
   for (const StreamRun& run : runs)
     if (run.is_pad) pad_elements = std::max(pad_elements, run.length);
@@ -98,7 +106,7 @@ bool add_from_mapping(Pieces& pieces, const Cube& cube, const Shown& shown,
   for (const StreamRun& run : runs) {
     const std::byte* from = run.is_pad ? pad : shown.pinned.mapping.get() + run.file_offset;
     const std::size_t bytes = std::min(static_cast<std::size_t>(run.length) * width - skip, left);
-    add(pieces, from + skip, bytes);
+    add(answer.pieces, from + skip, bytes);
     left -= bytes;
     skip = 0;
   }
@@ -130,7 +138,7 @@ Status show_changes(const Cube& cube, const Content& content, Interval range, st
   return {};
 }
 
-Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::uint64_t begin,
+Status add_elements(Answer& answer, const Cube& cube, const Shown& shown, std::uint64_t begin,
                     std::uint64_t end) {
   const Content& content = shown.content;
   const auto width = static_cast<std::size_t>(content.bytes_per_element);
@@ -146,16 +154,16 @@ Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::u
           show_changes(cube, content, range.elements, size_of(at_rest.type), elements, buffer));
     else
       content.transfer->to_file(buffer, elements, count);
-    add(pieces, buffer + range.skip, range.bytes);
+    add(answer.pieces, buffer + range.skip, range.bytes);
     return {};
   }
   if (content.printer == nullptr) {
     if (content.shows == Shows::elements && content.coding == shown.pinned->definition.coding &&
-        add_from_mapping(pieces, cube, shown, range, width))
+        add_from_mapping(answer, cube, shown, range, width))
       return {};
     std::byte* buffer = reply_buffer.room(count * width);
     ACCRETE_CHECK(read_elements(cube, shown, range.elements, buffer, content.coding));
-    add(pieces, buffer + range.skip, range.bytes);
+    add(answer.pieces, buffer + range.skip, range.bytes);
     return {};
   }
   const DType type = content.coding.type;
@@ -163,7 +171,7 @@ Status add_elements(Pieces& pieces, const Cube& cube, const Shown& shown, std::u
   ACCRETE_CHECK(read_elements(cube, shown, range.elements, elements, native(type)));
   std::byte* text = reply_buffer.room(count * width);
   content.printer->print(elements, count, type, reinterpret_cast<char*>(text));
-  add(pieces, text + range.skip, range.bytes);
+  add(answer.pieces, text + range.skip, range.bytes);
   return {};
 }
 
@@ -175,7 +183,7 @@ void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::uint64_
   const std::uint64_t total = content.total();
   const std::uint64_t begin = std::min(offset, total);
   const std::uint64_t end = begin + std::min<std::uint64_t>(size, total - begin);
-  Pieces pieces;
+  Answer answer;
   // Calls add_part(first, end) for what the range has of the part that follows the one before.
   std::uint64_t part = 0;
   const auto take = [&](std::uint64_t length, const auto& add_part) -> Status {
@@ -195,7 +203,7 @@ void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::uint64_
       const std::span<std::byte> target(texts + text_bytes, static_cast<std::size_t>(last - first));
       ACCRETE_CHECK(read_part(first, target));
       content.changes.lay_over(at + first, target);
-      add(pieces, target.data(), target.size());
+      add(answer.pieces, target.data(), target.size());
       text_bytes += target.size();
       return {};
     });
@@ -214,7 +222,7 @@ void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::uint64_
     ACCRETE_CHECK(take_kept(content.before));
     ACCRETE_CHECK(take(content.elements * content.bytes_per_element,
                        [&](std::uint64_t first, std::uint64_t last) {
-                         return add_elements(pieces, cube, shown, first, last);
+                         return add_elements(answer, cube, shown, first, last);
                        }));
     ACCRETE_CHECK(take_text(part, content.tail_bytes,
                             [&](std::uint64_t, std::span<std::byte> target) -> Status {
@@ -224,8 +232,8 @@ void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::uint64_
     return take_kept(content.after);
   };
   if (const Status status = read(); !status.ok()) return reply.error(status.error());
-  if (pieces.empty()) return reply.bytes(std::string_view());
-  reply.pieces(pieces);
+  if (answer.pieces.empty()) return reply.bytes(std::string_view());
+  reply.pieces(answer.pieces);
 }
 
 }  // namespace accrete
