@@ -45,8 +45,8 @@ struct Shown {
 };
 
 // Answers a read of [offset, offset + size), cut at the end. Elements go straight from the mapping
-// into the reply where the file has them as they are at rest and in few pieces and no element of the
-// cube changes meanwhile, else through a buffer of this thread.
+// into the reply where the file has them as they are at rest and in few pieces and no element of
+// the cube changes meanwhile, else through a buffer of this thread.
 void reply_range(Reply reply, const Cube& cube, const Shown& shown, std::uint64_t offset,
                  std::size_t size);
 

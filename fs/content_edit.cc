@@ -232,7 +232,7 @@ void answer_write(const std::shared_ptr<CubeState>& state, Reply reply, const St
   for (Poked& each : poked) publisher.announce(state, std::move(each), nullptr);
   if (origin.is_page()) return answer(reply);
   const std::shared_ptr<Reply> later = state->tree().later(std::move(reply));
-  publisher.after_all([later, answer] { answer(*later); });
+  publisher.after_pages([later, answer] { answer(*later); });
 }
 
 }  // namespace accrete

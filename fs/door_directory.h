@@ -86,7 +86,7 @@ class DoorDirectory : public FrameDirectory {
   }
   double entry_timeout() const override { return door_.axis ? 0 : fixed_timeout; }
   // Tools that copy trees set mode, owner and times of directories too: taken, without effect.
-  Status change_attributes(const AttributeChange&) override { return {}; }
+  Result<bool> change_attributes(const AttributeChange&) override { return false; }
   Result<std::shared_ptr<Node>> find(std::string_view name) override;
   Result<Created> create(std::string_view name, mode_t mode, bool exclusive,
                          const Caller& caller) override;

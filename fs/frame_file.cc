@@ -128,23 +128,26 @@ void FrameFile::refuse(Reply& reply, const Error& error) {
   reply.error(error);
 }
 
-Status FrameFile::settle() {
-  return edits_.settle([this](const TextChanges&, const TextChanges& now) -> Status {
+Result<bool> FrameFile::settle() {
+  bool has_changed = false;
+  ACCRETE_CHECK(edits_.settle([&](const TextChanges&, const TextChanges& now) -> Status {
     const std::shared_ptr<const Shown> shown = current();
     TextChanges all = shown->content.changes;
     all.put(now);
     ACCRETE_CHECK(state().cube().set_frame_prefix(node_->id_, shown->content.before, all));
     // Names of views mean files with other headers now.
     state().tree().publisher().announce(node_->state_, nullptr, nullptr);
+    has_changed = true;
     return {};
-  });
+  }));
+  return has_changed;
 }
 
 void FrameFile::flush(Reply reply, const Caller& caller) {
   const std::shared_ptr<DoorFile> file = writes_ ? incoming() : nullptr;
   const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
   if (file == nullptr) {
-    if (const Status status = settle(); !status.ok()) return refuse(*later, status.error());
+    if (const auto settled = settle(); !settled.ok()) return refuse(*later, settled.error());
     return state().tree().publisher().after_all([later] { later->ok(); });
   }
   if (!file->ingest().takes_long()) return close(file, caller, later);

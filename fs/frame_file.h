@@ -29,7 +29,7 @@ class FrameFile : public OpenFile {
   void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
              WriteManner manner) override;
   void flush(Reply reply, const Caller& caller) override;
-  Status settle() override;
+  Result<bool> settle() override;
   bool is_incoming() const override;
   void release() override;
 

@@ -58,10 +58,8 @@ void FrameNode::set_staging_name(CubeState::StagingName name) {
 }
 
 void FrameNode::finish(FrameId id) {
-  NodeTable& nodes = state_->tree().nodes();
-  nodes.end_attribute_lease(*this);  // that of the empty file
   // First: where it is a frame, its number is the frame's.
-  nodes.rename(*this, frame_identity(state_->cube().uid(), id));
+  state_->tree().nodes().rename(*this, frame_identity(state_->cube().uid(), id));
   id_ = id;
   vanish();
 }
@@ -201,8 +199,10 @@ Node::AttributeBelief FrameNode::attribute_belief() const {
   const Pinned pinned = state_->cube().pin();
   MutexLock lock(mutex_);
   // What was written is told anew once it is the cube's. The kernel's own first write to an empty
-  // file ends what it believes of that.
-  if (DoorFile* const file = described_by(); file != nullptr && !file->ingest().empty()) return {};
+  // file ends what it believes of that; a frame that is being written anew may fail to be.
+  if (DoorFile* const file = described_by();
+      file != nullptr && (id_ != 0 || !file->ingest().empty()))
+    return {};
   return {lease_timeout, Lease{attributes, attributes.ground(*pinned.snapshot)}};
 }
 
@@ -219,7 +219,7 @@ std::shared_ptr<DoorFile> FrameNode::written_by(const AttributeChange& change) c
   return begins_anew ? nullptr : incoming_;
 }
 
-Status FrameNode::change_attributes(const AttributeChange& asked) {
+Result<bool> FrameNode::change_attributes(const AttributeChange& asked) {
   AttributeChange change = asked;
   std::shared_ptr<DoorFile> file;
   {
@@ -236,7 +236,8 @@ Status FrameNode::change_attributes(const AttributeChange& asked) {
           (row.ok() && row->state == FrameState::removed))
         return fail(std::errc::read_only_file_system,
                     "a frame in the cube is not truncated; write it anew under its name");
-      return (*undecided)->replace(door_);
+      ACCRETE_CHECK((*undecided)->replace(door_));
+      return false;
     }
   }
   if (change.size) ACCRETE_CHECK(file->truncate(*change.size));
@@ -250,10 +251,11 @@ Status FrameNode::change_attributes(const AttributeChange& asked) {
   if (committed && (change.mtime_ns || change.mode || change.uid || change.gid)) {
     std::optional<std::uint32_t> mode = change.mode;
     if (mode) *mode &= 07777;
-    return state_->cube().set_frame_attributes(*committed, change.mtime_ns, mode, change.uid,
-                                               change.gid);
+    ACCRETE_CHECK(state_->cube().set_frame_attributes(*committed, change.mtime_ns, mode, change.uid,
+                                                      change.gid));
+    return true;
   }
-  return {};
+  return false;
 }
 
 std::optional<CacheNotice> FrameNode::after_commit(bool contents_changed) {

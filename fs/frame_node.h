@@ -36,7 +36,7 @@ class FrameNode : public Node, public Watched {
 
   Result<struct stat> attributes() override EXCLUDES(mutex_);
   AttributeBelief attribute_belief() const override EXCLUDES(mutex_);
-  Status change_attributes(const AttributeChange& change) override EXCLUDES(mutex_);
+  Result<bool> change_attributes(const AttributeChange& change) override EXCLUDES(mutex_);
   std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
   Result<std::unique_ptr<OpenFile>> open(int flags, const Caller& caller) override EXCLUDES(mutex_);
   bool trimmable() const override;

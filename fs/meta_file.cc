@@ -118,13 +118,13 @@ Result<struct stat> PropertyNode::attributes() {
                                         Cube::is_settable(name_));
 }
 
-Status PropertyNode::change_attributes(const AttributeChange& change) {
+Result<bool> PropertyNode::change_attributes(const AttributeChange& change) {
   if (!Cube::is_settable(name_)) return only_to_read("meta/" + name_);
   // Mode, owner and times are taken without effect: editors give them back to what they save.
   if (change.size.value_or(0) != 0)
     return fail(std::errc::operation_not_permitted,
                 "meta/" + name_ + " takes a text by write() and nothing else");
-  return {};
+  return false;
 }
 
 Result<std::unique_ptr<OpenFile>> PropertyNode::open(int flags, const Caller&) {

@@ -20,7 +20,7 @@ class PropertyNode : public Node {
   }
   Result<struct stat> attributes() override;
   // A truncation to nothing (as of `>`) does nothing.
-  Status change_attributes(const AttributeChange& change) override;
+  Result<bool> change_attributes(const AttributeChange& change) override;
   Result<std::unique_ptr<OpenFile>> open(int flags, const Caller& caller) override;
   std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
 

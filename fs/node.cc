@@ -24,7 +24,7 @@ void OpenFile::write(Reply reply, std::uint64_t, std::span<const std::byte>, Wri
   reply.error(EBADF);
 }
 
-Status Node::change_attributes(const AttributeChange&) {
+Result<bool> Node::change_attributes(const AttributeChange&) {
   return not_permitted("changing size, mode, owner or times");
 }
 

@@ -54,8 +54,9 @@ class OpenFile {
   virtual void write(Reply reply, std::uint64_t offset, std::span<const std::byte> bytes,
                      WriteManner manner);
   virtual void flush(Reply reply, const Caller&) { reply.ok(); }
-  // Takes what was written and is kept until close() or fsync() into the cube.
-  virtual Status settle() { return {}; }
+  // Takes what was written and is kept until close() or fsync() into the cube. Whether names of
+  // views mean something else then, which is announced.
+  virtual Result<bool> settle() { return false; }
   // Nothing of what was written is in the cube yet; so there is nothing to sync.
   virtual bool is_incoming() const { return false; }
   virtual void release() {}
@@ -142,7 +143,8 @@ class Node : public std::enable_shared_from_this<Node> {
     std::optional<Lease> lease;
   };
   virtual AttributeBelief attribute_belief() const { return {}; }
-  virtual Status change_attributes(const AttributeChange& change);
+  // Whether the cube has changed by it.
+  virtual Result<bool> change_attributes(const AttributeChange& change);
   virtual ExtendedAttributes extended_attributes() { return {}; }
   // Whose history hears of refusals; nothing outside of cubes.
   virtual std::shared_ptr<Cube> cube() const { return nullptr; }

@@ -16,16 +16,18 @@ NodeTable::NodeTable(std::shared_ptr<Node> root) {
   slots_[root_slot].node = std::move(root);
 }
 
-std::shared_ptr<Node> NodeTable::find(std::uint64_t number) const {
+std::shared_ptr<Node> NodeTable::find(std::uint64_t number) {
   const NodeNumber wanted = NodeNumber::from(number);
   MutexLock lock(mutex_);
   if (wanted.slot >= slots_.size()) return nullptr;
-  const Slot& slot = slots_[wanted.slot];
-  return slot.generation == wanted.generation ? slot.node : nullptr;
+  Slot& slot = slots_[wanted.slot];
+  if (slot.generation != wanted.generation) return nullptr;
+  slot.is_held = true;
+  return slot.node;
 }
 
 std::shared_ptr<Node> NodeTable::enter(std::shared_ptr<Node> node, std::uint64_t parent,
-                                       std::string_view name) {
+                                       std::string_view name, bool is_created) {
   MutexLock lock(mutex_);
   const auto [at, fresh] = by_key_.try_emplace(node->key_, 0);
   if (fresh) {
@@ -43,7 +45,8 @@ std::shared_ptr<Node> NodeTable::enter(std::shared_ptr<Node> node, std::uint64_t
   if (at->second != root_slot) {
     ++slot.lookups;
     slot.is_named = false;
-    if (slot.name_lease.leases == nullptr) slot.found_as = {parent, std::string(name)};
+    slot.is_held |= is_created;
+    if (may_be_renamed(slot)) slot.found_as = {parent, std::string(name)};
   }
   return slot.node;
 }
@@ -66,9 +69,15 @@ bool NodeTable::grant_attributes(const Node& node, const Lease& lease) {
   return grant(NodeNumber::from(node.number_).slot, &Slot::attribute_lease, lease);
 }
 
-void NodeTable::end_attribute_lease(const Node& node) {
+bool NodeTable::grant_attributes(const Node& node, std::uint64_t parent, std::string_view name,
+                                 const Lease& lease) {
   MutexLock lock(mutex_);
-  end_lease(slots_[NodeNumber::from(node.number_).slot], &Slot::attribute_lease);
+  const std::uint32_t index = NodeNumber::from(node.number_).slot;
+  const Slot& slot = slots_[index];
+  // Frames lie in directories whose locks are held by who waits for what is revoked.
+  const bool is_revocable =
+      !lease.of.of_rows && slot.found_as.parent == parent && slot.found_as.name == name;
+  return (slot.is_held || is_revocable) && grant(index, &Slot::attribute_lease, lease);
 }
 
 bool NodeTable::grant(std::uint32_t index, Place Slot::*which, const Lease& lease) {
@@ -106,6 +115,7 @@ void NodeTable::forget(std::uint64_t number, std::uint64_t lookups) {
   Slot& slot = slots_[wanted.slot];
   if (slot.node == nullptr || slot.generation != wanted.generation) return;
   slot.lookups -= lookups < slot.lookups ? lookups : slot.lookups;
+  slot.is_held = false;
   if (slot.lookups != 0) return;
   const auto at = by_key_.find(slot.node->key_);
   if (at != by_key_.end() && at->second == wanted.slot) by_key_.erase(at);
@@ -169,10 +179,11 @@ NodeTable::Revoked NodeTable::revoke(std::uint64_t cube, const Snapshot& now) {
       Slot& slot = slots_[index];
       if (at->first.of_attributes) {
         slot.attribute_lease.leases = nullptr;
-        revoked.attributes.push_back(slot.node->number_);
+        revoked.attributes.push_back(
+            {slot.node->number_, at->first.of_rows ? Name() : slot.found_as});
       } else {
         slot.name_lease.leases = nullptr;
-        revoked.names.push_back(slot.found_as);
+        revoked.names.push_back({slot.found_as});
       }
     }
   }

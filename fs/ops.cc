@@ -66,14 +66,13 @@ void with_node(fuse_req_t request, fuse_ino_t number, const char* what, const Bo
   });
 }
 
-// Attributes on a lease are believed where `may_lease`: the kernel drops an answer that was sent
-// before they were revoked and comes after, but for the answer to a change of attributes.
-Result<fuse_entry_param> entry_of(Tree& tree, Node& node, bool may_lease = true) {
+// Attributes that may change are believed where `grant` gives a lease.
+template <class Grant>
+Result<fuse_entry_param> entry_of(Node& node, const Grant& grant) {
   fuse_entry_param entry{};
   // First: who changes the attributes from now on finds the lease.
   const Node::AttributeBelief belief = node.attribute_belief();
-  if (!belief.lease || (may_lease && tree.nodes().grant_attributes(node, *belief.lease)))
-    entry.attr_timeout = belief.timeout;
+  if (!belief.lease || grant(*belief.lease)) entry.attr_timeout = belief.timeout;
   ACCRETE_TRY(entry.attr, node.attributes());
   entry.attr.st_ino = node.ino();
   entry.ino = node.number();
@@ -84,10 +83,12 @@ Result<fuse_entry_param> entry_of(Tree& tree, Node& node, bool may_lease = true)
 // Enters what was found under `name` into the table and describes it. The look-up is counted only
 // where there is an entry.
 Result<fuse_entry_param> enter(Tree& tree, std::shared_ptr<Node>& node, const Node& parent,
-                               std::string_view name) {
+                               std::string_view name, bool is_created = false) {
   const std::shared_ptr<Node> found = node;
-  node = tree.nodes().enter(std::move(node), parent.number(), name);
-  Result<fuse_entry_param> entry = entry_of(tree, *node);
+  node = tree.nodes().enter(std::move(node), parent.number(), name, is_created);
+  Result<fuse_entry_param> entry = entry_of(*node, [&](const Lease& lease) {
+    return tree.nodes().grant_attributes(*node, parent.number(), name, lease);
+  });
   if (!entry.ok()) {
     tree.nodes().forget(node->number(), 1);
   } else if (const std::optional<Lease> lease = found->lease();
@@ -153,7 +154,9 @@ void forget_multi(fuse_req_t request, std::size_t count, fuse_forget_data* items
 
 void getattr(fuse_req_t request, fuse_ino_t number, fuse_file_info*) {
   with_node(request, number, "getattr", [&](Node& node, Reply reply) {
-    const Result<fuse_entry_param> entry = entry_of(tree_of(request), node);
+    const Result<fuse_entry_param> entry = entry_of(node, [&](const Lease& lease) {
+      return tree_of(request).nodes().grant_attributes(node, lease);
+    });
     if (!entry.ok()) return reply.error(entry.error());
     reply.attributes(entry->attr, entry->attr_timeout);
   });
@@ -174,20 +177,21 @@ void setattr(fuse_req_t request, fuse_ino_t number, struct stat* wanted, int whi
           std::int64_t{wanted->st_mtim.tv_sec} * 1'000'000'000 + wanted->st_mtim.tv_nsec;
     change.file = file == nullptr ? nullptr : &file_of(file);
     change.caller = caller_of(request);
-    if (const Status status = node.change_attributes(change); !status.ok())
-      return refuse(reply, node, "", status.error());
+    const Result<bool> has_changed = node.change_attributes(change);
+    if (!has_changed.ok()) return refuse(reply, node, "", has_changed.error());
     Tree& tree = tree_of(request);
-    tree.nodes().end_attribute_lease(node);  // the kernel takes the answer for what is
     const std::shared_ptr<Reply> later = tree.later(std::move(reply));
-    const auto answer = [&tree, node = node.shared_from_this(), later] {
-      const Result<fuse_entry_param> entry = entry_of(tree, *node, false);
+    const auto answer = [node = node.shared_from_this(), later] {
+      // No lease: the kernel takes this answer for what is, whatever was revoked meanwhile.
+      const Result<fuse_entry_param> entry = entry_of(*node, [](const Lease&) { return false; });
       if (!entry.ok()) return later->error(entry.error());
       later->attributes(entry->attr, entry->attr_timeout);
     };
-    // The kernel holds back the pages of a file until it is truncated.
-    const std::shared_ptr<Cube> cube = node.cube();
-    if (change.size || cube == nullptr) return answer();
-    tree.publisher().announce(tree.state_of(cube), nullptr, answer);
+    if (!*has_changed) return answer();
+    std::shared_ptr<CubeState> state = tree.state_of(node.cube());
+    if (!change.size) return tree.publisher().announce(std::move(state), nullptr, answer);
+    answer();  // the kernel holds back the pages of a file until it is truncated
+    tree.publisher().announce(std::move(state), nullptr, nullptr);
   });
 }
 
@@ -278,7 +282,7 @@ void create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode
     if (!created.ok()) return refuse(reply, node, name, created.error());
     // What was created is a new node, or one that the kernel knows.
     std::shared_ptr<Node> made = created->node;
-    const Result<fuse_entry_param> entry = enter(tree, made, node, name);
+    const Result<fuse_entry_param> entry = enter(tree, made, node, name, true);
     describe(tree, std::move(created->file), made, *info);
     if (!entry.ok()) {
       tree.drop(&file_of(info));
@@ -324,14 +328,18 @@ void sync_node(Tree& tree, const Node& node, Reply reply) {
 void fsync(fuse_req_t request, fuse_ino_t number, int, fuse_file_info* info) {
   with_node(request, number, "fsync", [&](Node& node, Reply reply) {
     if (file_of(info).is_incoming()) return reply.ok();
-    if (const Status status = file_of(info).settle(); !status.ok())
-      return refuse(reply, node, "", status.error());
+    const Result<bool> settled = file_of(info).settle();
+    if (!settled.ok()) return refuse(reply, node, "", settled.error());
     // Pages of a mapping that came back just before are to be seen everywhere, too.
     Tree& tree = tree_of(request);
     const std::shared_ptr<Reply> later = tree.later(std::move(reply));
-    tree.publisher().after_all([&tree, node = node.shared_from_this(), later] {
+    const auto sync = [&tree, node = node.shared_from_this(), later] {
       sync_node(tree, *node, std::move(*later));
-    });
+    };
+    if (*settled)
+      tree.publisher().after_all(sync);
+    else
+      tree.publisher().after_pages(sync);  // with the file's lock in hand
   });
 }
 

@@ -1,6 +1,8 @@
 #include "fs/publish.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -30,6 +32,7 @@ Publisher::Publisher(Tree& tree) : tree_(tree), trim_above_(most_nodes) {}
 
 void Publisher::start(fuse_session* session) {
   session_ = session;
+  names_.start(session);
   {
     MutexLock lock(mutex_);
     running_ = true;
@@ -46,13 +49,15 @@ void Publisher::stop() {
   wake_.notify_all();
   wake_trimmer_.notify_all();
   if (thread_.joinable()) thread_.join();
+  names_.stop();
   if (trimmer_.joinable()) trimmer_.join();
 }
 
 bool Publisher::queue(Item& item, bool is_work) {
   {
     MutexLock lock(mutex_);
-    if (!running_ || (!is_work && !busy_ && queue_.empty())) return false;
+    const bool is_first = !busy_ && queue_.empty() && (!item.waits_for_names || names_.is_idle());
+    if (!running_ || (!is_work && is_first)) return false;
     queue_.push_back(std::move(item));
   }
   wake_.notify_one();
@@ -77,7 +82,7 @@ void Publisher::finish(Item& item) {
 
 void Publisher::announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket former,
                          std::function<void()> then) {
-  Item item{std::move(cube), std::move(former), std::nullopt, std::move(then)};
+  Item item{std::move(cube), std::move(former), std::nullopt, std::move(then), true};
   begin(item);
   const Cube& changed = item.cube->cube();
   const bool is_work =
@@ -86,13 +91,18 @@ void Publisher::announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket f
 }
 
 void Publisher::announce(std::shared_ptr<CubeState> cube, Poked poked, std::function<void()> then) {
-  Item item{std::move(cube), nullptr, std::move(poked), std::move(then)};
+  Item item{std::move(cube), nullptr, std::move(poked), std::move(then), false};
   begin(item);
   if (!item.cube->has_pages() || !queue(item, true)) finish(item);
 }
 
 void Publisher::after_all(std::function<void()> then) {
-  Item item{nullptr, nullptr, std::nullopt, std::move(then)};
+  Item item{nullptr, nullptr, std::nullopt, std::move(then), true};
+  if (!queue(item, false)) item.then();
+}
+
+void Publisher::after_pages(std::function<void()> then) {
+  Item item{nullptr, nullptr, std::nullopt, std::move(then), false};
   if (!queue(item, false)) item.then();
 }
 
@@ -122,13 +132,27 @@ void Publisher::run() {
     {
       MutexLock lock(mutex_);
       busy_ = false;
-      while (running_ && queue_.empty()) wake_.wait(mutex_);
+      while (running_ && queue_.empty() && names_.is_idle()) wake_.wait(mutex_);
+      if (running_ && queue_.empty()) wake_.wait_for(mutex_, NameRevoker::patience / 8);
       items.swap(queue_);
-      busy_ = true;
+      busy_ = !items.empty();
       running = running_;
     }
-    if (running) notify(items);
-    for (Item& item : items) finish(item);
+    std::vector<NodeTable::RevokedName> names;
+    if (running) notify(items, names);
+    auto later = std::make_shared<std::vector<Item>>();
+    const bool waits = running && (!names.empty() || !names_.is_idle());
+    for (Item& item : items) {
+      if (waits && item.waits_for_names)
+        later->push_back(std::move(item));
+      else
+        finish(item);
+    }
+    if (!names.empty() || !later->empty())
+      names_.revoke(std::move(names), [later] {
+        for (Item& item : *later) finish(item);
+      });
+    names_.release_if_stuck();
     if (!running) return;
   }
 }
@@ -146,28 +170,26 @@ void Publisher::run_trimmer() {
   }
 }
 
-void Publisher::send(const CacheNotice& notice) {
-  if (notice.node != 0)
-    fuse_lowlevel_notify_inval_inode(session_, notice.node, notice.offset, notice.length);
+bool Publisher::send(const CacheNotice& notice) {
+  return notice.node == 0 || fuse_lowlevel_notify_inval_inode(session_, notice.node, notice.offset,
+                                                              notice.length) != -ENOENT;
 }
 
-void Publisher::send(const NodeTable::Name& name) {
-  fuse_lowlevel_notify_inval_entry(session_, name.parent, name.name.data(), name.name.size());
-}
-
-void Publisher::revoke(const CubeState& cube) {
+void Publisher::revoke(const CubeState& cube, std::vector<NodeTable::RevokedName>& names) {
   const Pinned now = cube.cube().pin();
-  const NodeTable::Revoked revoked = tree_.nodes().revoke(cube.cube().uid(), *now.snapshot);
-  for (const NodeTable::Name& name : revoked.names) send(name);
-  for (const std::uint64_t number : revoked.attributes) send(CacheNotice{number});
+  NodeTable::Revoked revoked = tree_.nodes().revoke(cube.cube().uid(), *now.snapshot);
+  std::move(revoked.names.begin(), revoked.names.end(), std::back_inserter(names));
+  for (NodeTable::RevokedAttributes& each : revoked.attributes)
+    if (!send(CacheNotice{each.node}) && !each.name.name.empty())
+      names.push_back({std::move(each.name), each.node});
 }
 
-void Publisher::notify(const std::vector<Item>& items) {
+void Publisher::notify(const std::vector<Item>& items, std::vector<NodeTable::RevokedName>& names) {
   std::map<CubeState*, bool> committed;  // -> contents changed
   for (const Item& item : items)
     if (item.cube != nullptr && !item.poked) committed[item.cube.get()] |= item.former != nullptr;
   for (const auto& [cube, contents_changed] : committed) {
-    revoke(*cube);
+    revoke(*cube, names);
     for (const std::shared_ptr<Watched>& file : cube->watched())
       if (const auto notice = file->after_commit(contents_changed)) send(*notice);
   }
@@ -183,7 +205,8 @@ void Publisher::trim() {
   trim_above_ = count + step;
   constexpr std::size_t wanted = most_nodes - step;
   if (count <= wanted) return;
-  for (const NodeTable::Name& name : tree_.nodes().idle_names(count - wanted)) send(name);
+  for (const NodeTable::Name& each : tree_.nodes().idle_names(count - wanted))
+    fuse_lowlevel_notify_inval_entry(session_, each.parent, each.name.data(), each.name.size());
 }
 
 }  // namespace accrete

@@ -78,20 +78,31 @@
 //    commit was answered. This is why names are invalidated and not merely expired
 //    (FUSE_EXPIRE_ONLY leaves the dentry in the hash), and why aliases of a node that has a lease
 //    get none: each dentry with a time has its own entry in the table.
-// 9. The lock of a directory of views, and of a cube, is never held by one who waits for the
-//    notifier: look-ups and listings are answered at once, creating, removing, renaming there, and
-//    changes of attributes, are refused at once, and FSYNCDIR, for which Linux holds it, waits for
-//    the disk alone. (unlink() and rename() in doors do wait, with the locks of these.)
+// 9. To revoke a name takes the lock of its directory, so it is done on a thread of its own
+//    (name_revoker.h). Whoever holds that lock, of a directory of views or of a cube, does not wait
+//    for it: look-ups and listings are answered at once, creating, removing, renaming there, and
+//    changes of attributes, are refused at once, and FSYNCDIR waits for the disk alone. But before
+//    unlink() and rename() come to us to be refused, they take the locks of the file and of the
+//    other directory, so whoever waits with one of those in hand must not wait for names either. A
+//    direct WRITE does not: it waits for pages alone. Left are fsync() of a view, which waits for
+//    the names that its edit of a header has changed, beside unlink() of that view; and changes in
+//    doors beside a rename() from among views into the same door. There, after a while without
+//    progress, the reply goes out first and the names are revoked later.
 // 10. Attributes. A look-up enters its lease into the table, and then looks at the attributes; so
 //    rule 7 holds for them. A notification for them takes no lock that a caller can hold. Linux
 //    counts the changes of an inode's attributes (attr_version, also by notifications since 5.8)
 //    and drops of an answer what it says of them where they have changed since the request was
-//    sent; so an answer that is on its way does no harm. It does not look for that in two cases:
-//    the answer to a change of attributes, which therefore has no lease; and that to CREATE, whose
-//    file nobody can know before the kernel lets go of its directory. What is believed of a file
-//    that comes in is that it is empty. The kernel's own first write or truncation ends that, and
-//    nothing of the file is committed before; from then on nothing is believed of it until it is a
-//    frame.
+//    sent; so an answer that is on its way does no harm. That is not so
+//    - where it does not have the inode yet. Then a notification fails, and the name by which the
+//      inode is being looked up is revoked, which comes after the answer (rule 8), and the
+//      attributes once more. Frames are in doors, whose locks rule 9 does not keep free; of these
+//      nothing is believed before the kernel has asked for them by their number.
+//    - for the answer to a change of attributes, which therefore has no lease.
+//    - for that to CREATE, whose file nobody can know before the kernel lets go of its directory.
+//    What is believed of a file that comes in is that it is empty. The kernel's own first write or
+//    truncation ends that, and nothing of the file is committed before; from then on nothing is
+//    believed of it until it is a frame. (But its st_ino, which becomes that of the frame, may be
+//    remembered by who asks for nothing else.)
 //
 // What was tried in trials and failed: reads that wait for a writer (deadlock by the lock of rule
 // 3); invalidating from a handler (the same, where it is of the same file); replying to pages that
@@ -110,6 +121,7 @@
 
 #include "core/mutex.h"
 #include "core/poke.h"
+#include "fs/name_revoker.h"
 #include "fs/node_table.h"
 
 struct fuse_session;
@@ -163,8 +175,10 @@ class Publisher {
   // The same for elements that were changed in place.
   void announce(std::shared_ptr<CubeState> cube, Poked poked, std::function<void()> then)
       EXCLUDES(mutex_);
-  // Runs `then` when all that was announced before is done.
+  // Runs `then` when all that was announced before is done; or only what is told of pages and
+  // attributes.
   void after_all(std::function<void()> then) EXCLUDES(mutex_);
+  void after_pages(std::function<void()> then) EXCLUDES(mutex_);
 
   // Asks the kernel to let go of names that nobody uses, when it holds too many.
   void trim_if_large() EXCLUDES(mutex_);
@@ -178,6 +192,7 @@ class Publisher {
     RecentValues::Ticket former;
     std::optional<Poked> poked;
     std::function<void()> then;
+    bool waits_for_names = false;
 
     bool changes_contents() const { return former != nullptr || poked; }
   };
@@ -191,17 +206,17 @@ class Publisher {
   bool queue(Item& item, bool is_work) EXCLUDES(mutex_);
   void run() EXCLUDES(mutex_);
   // On a thread of its own: letting go of a name takes the lock of its directory, which whoever
-  // removes or renames there holds while his reply waits for the notifier. (Those that the notifier
-  // itself revokes are in other directories, rule 9.)
+  // removes or renames there holds while his reply waits.
   void run_trimmer() EXCLUDES(mutex_);
-  void notify(const std::vector<Item>& items);
-  void send(const CacheNotice& notice);
-  void send(const NodeTable::Name& name);
-  void revoke(const CubeState& cube);
+  // Names are left to be revoked.
+  void notify(const std::vector<Item>& items, std::vector<NodeTable::RevokedName>& names);
+  bool send(const CacheNotice& notice);  // false: the kernel has no such node
+  void revoke(const CubeState& cube, std::vector<NodeTable::RevokedName>& names);
   void trim();
 
   Tree& tree_;
   fuse_session* session_ = nullptr;
+  NameRevoker names_;
   std::thread thread_;
   std::thread trimmer_;
   Mutex mutex_;

@@ -79,15 +79,17 @@ class OpenView : public OpenFile {
     answer(std::move(reply), status, bytes.size(), std::move(written.poked), origin);
   }
 
-  Status settle() override {
+  Result<bool> settle() override {
     if (!node_->format_.is_binary()) {
       std::vector<Poked> poked;
-      Status status = pieces_.settle(state().cube(), *current(), poked);
+      const Status status = pieces_.settle(state().cube(), *current(), poked);
       for (Poked& each : poked)
         state().tree().publisher().announce(node_->state_, std::move(each), nullptr);
-      return status;
+      ACCRETE_CHECK(status);
+      return false;
     }
-    return edits_.settle([this](const TextChanges& before, const TextChanges& now) -> Status {
+    bool has_changed = false;
+    ACCRETE_CHECK(edits_.settle([&](const TextChanges& before, const TextChanges& now) -> Status {
       const std::shared_ptr<const Shown> shown = current();
       const auto header_with = [&](const TextChanges& changes) {
         std::string header = shown->content.head;
@@ -98,15 +100,17 @@ class OpenView : public OpenFile {
                                      header_with(now)));
       // Names mean files with other headers now.
       state().tree().publisher().announce(node_->state_, nullptr, nullptr);
+      has_changed = true;
       return {};
-    });
+    }));
+    return has_changed;
   }
 
   void flush(Reply reply, const Caller& caller) override {
     const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
     const std::shared_ptr<Replacement> replacement = this->replacement();
     if (replacement == nullptr) {
-      if (const Status status = settle(); !status.ok()) return refuse(*later, status.error());
+      if (const auto settled = settle(); !settled.ok()) return refuse(*later, settled.error());
       return state().tree().publisher().after_all([later] { later->ok(); });
     }
     // This file stays: the kernel releases it after the answer.

@@ -272,7 +272,7 @@ std::optional<CacheNotice> ViewNode::after_commit(bool contents_changed) {
   return CacheNotice{number(), pages_.any() ? static_cast<std::int64_t>(tail_page) : -1};
 }
 
-Status ViewNode::change_attributes(const AttributeChange& change) {
+Result<bool> ViewNode::change_attributes(const AttributeChange& change) {
   if (!change.size)
     return fail(std::errc::operation_not_permitted,
                 "a view has no mode, owner or times of its own");
@@ -283,15 +283,17 @@ Status ViewNode::change_attributes(const AttributeChange& change) {
     for (auto staged = writers_.rbegin(); staged != writers_.rend() && writer == nullptr; ++staged)
       if ((*staged)->is_of(change)) writer = *staged;
   }
-  if (const auto replacement = writer != nullptr ? writer->replacement() : nullptr)
-    return replacement->truncate(*change.size);
+  if (const auto replacement = writer != nullptr ? writer->replacement() : nullptr) {
+    ACCRETE_CHECK(replacement->truncate(*change.size));
+    return false;
+  }
   ACCRETE_TRY(const struct stat now, attributes());
   const auto size = static_cast<std::uint64_t>(now.st_size);
-  if (*change.size == size) return {};
+  if (*change.size == size) return false;
   if (writer == nullptr || *change.size != 0) return stays_so(size);
   ACCRETE_TRY(std::shared_ptr<Replacement> begun, Replacement::begin(state_->cube()));
   writer->begin(std::move(begun));
-  return {};
+  return false;
 }
 
 Result<std::unique_ptr<OpenFile>> ViewNode::open(int flags, const Caller& caller) {

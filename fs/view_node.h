@@ -67,7 +67,7 @@ class ViewNode : public Node, public Watched {
   Result<struct stat> attributes() override;
   AttributeBelief attribute_belief() const override;
   std::optional<Lease> lease() const override;
-  Status change_attributes(const AttributeChange& change) override;
+  Result<bool> change_attributes(const AttributeChange& change) override;
   ExtendedAttributes extended_attributes() override;
   std::shared_ptr<Cube> cube() const override { return state_->shared_cube(); }
   Result<std::unique_ptr<OpenFile>> open(int flags, const Caller& caller) override;

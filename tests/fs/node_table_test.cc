@@ -222,11 +222,17 @@ TEST(NodeTable, AttributesAreRevokedApartFromNames) {
   EXPECT_TRUE(table.must_revoke(1, in_y));
   const NodeTable::Revoked revoked = table.revoke(1, in_y);
   EXPECT_TRUE(revoked.names.empty());
-  const std::set<std::uint64_t> numbers(revoked.attributes.begin(), revoked.attributes.end());
+  std::set<std::uint64_t> numbers;
+  for (const NodeTable::RevokedAttributes& each : revoked.attributes) numbers.insert(each.node);
   EXPECT_EQ(numbers, (std::set<std::uint64_t>{b->number(), c->number()}));
   EXPECT_EQ(revoked.attributes.size(), 2U);
   EXPECT_FALSE(table.must_revoke(1, in_y));
   EXPECT_TRUE(table.grant_attributes(*b, attribute_lease_of(2, in_y)));
+}
+
+std::uint64_t only_attributes(NodeTable& table, const Snapshot& snapshot) {
+  const NodeTable::Revoked revoked = table.revoke(1, snapshot);
+  return revoked.attributes.size() == 1 ? revoked.attributes[0].node : 0;
 }
 
 TEST(NodeTable, WhatIsNotedOfFramesIsGroundForTheirAttributes) {
@@ -239,10 +245,43 @@ TEST(NodeTable, WhatIsNotedOfFramesIsGroundForTheirAttributes) {
   EXPECT_TRUE(table.grant_attributes(*frame, of_frame));
   EXPECT_TRUE(table.grant_attributes(*view, attribute_lease_of(1, snapshot)));
   ++snapshot.row_changes;
-  EXPECT_EQ(table.revoke(1, snapshot).attributes, std::vector{frame->number()});
+  EXPECT_EQ(only_attributes(table, snapshot), frame->number());
   EXPECT_TRUE(table.grant_attributes(*frame, {of_frame.of, of_frame.of.ground(snapshot)}));
   ++snapshot.revision;
-  EXPECT_EQ(table.revoke(1, snapshot).attributes, std::vector{view->number()});
+  EXPECT_EQ(only_attributes(table, snapshot), view->number());
+}
+
+TEST(NodeTable, AnAnswerOnItsWayGivesAttributesOnlyWhereTheyCanBeRevoked) {
+  NodeTable table = table_with_root();
+  Snapshot snapshot = grown_to(3, 5);
+  const Lease of_view = attribute_lease_of(1, snapshot);
+  Lease of_frame = attribute_lease_of(0, snapshot);
+  of_frame.of.of_rows = true;
+  // By the name that it is found as.
+  const auto view = table.enter(plain(1), 1, "view");
+  EXPECT_FALSE(table.grant_attributes(*view, 1, "alias", of_view));
+  EXPECT_TRUE(table.grant_attributes(*view, 1, "view", of_view));
+  table.enter(plain(1), 7, "view");
+  EXPECT_FALSE(table.grant_attributes(*view, 7, "view", of_view));
+  ++snapshot.revision;
+  const NodeTable::Revoked revoked = table.revoke(1, snapshot);
+  ASSERT_EQ(revoked.attributes.size(), 1U);
+  EXPECT_EQ(revoked.attributes[0].name.parent, 1U);
+  EXPECT_EQ(revoked.attributes[0].name.name, "view");
+  // Of what the kernel has asked for by its number, until it lets go of it.
+  const auto frame = table.enter(plain(2), 1, "frame");
+  EXPECT_FALSE(table.grant_attributes(*frame, 1, "frame", of_frame));
+  table.find(frame->number());
+  EXPECT_TRUE(table.grant_attributes(*frame, 1, "another", of_frame));
+  ++snapshot.row_changes;
+  EXPECT_EQ(only_attributes(table, snapshot), frame->number());
+  of_frame.ground = of_frame.of.ground(snapshot);
+  table.enter(plain(2), 1, "frame");
+  table.forget(frame->number(), 1);
+  EXPECT_FALSE(table.grant_attributes(*frame, 1, "frame", of_frame));
+  // Of what nobody else knows.
+  const auto created = table.enter(plain(3), 1, "created", true);
+  EXPECT_TRUE(table.grant_attributes(*created, 1, "created", of_frame));
 }
 
 TEST(NodeTable, BehavesAsAMapWithCounts) {

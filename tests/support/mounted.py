@@ -157,11 +157,16 @@ class Mounted:
 
     def kill(self):
         """SIGKILL, and the dead mount taken away."""
-        self.process.kill()
-        self.process.wait()
+        self._end()
         self.process = None
         self.unmount_dead()
         self.check_reports()
+
+    def _end(self):
+        self.process.kill()
+        # A thread of it may wait for a lock of the kernel; for root this lets go of all that waits.
+        subprocess.run(["umount", "-f", self.mnt], check=False, stderr=subprocess.DEVNULL)
+        self.process.wait()
 
     def unmount_dead(self):
         while is_mounted(self.mnt):
@@ -206,8 +211,7 @@ class Mounted:
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+                self._end()
         self.process = None
         self.unmount_dead()
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
