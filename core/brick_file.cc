@@ -63,10 +63,10 @@ Result<std::uint64_t> BrickFile::take(std::uint64_t length) {
   return offset;
 }
 
-void BrickFile::hold_ahead(std::uint64_t offset, std::uint64_t length) {
+bool BrickFile::has_plenty(std::uint64_t bytes) const {
   constexpr std::uint64_t plenty = 8;
   const auto free = file_->file().free_space();
-  if (free.ok() && *free / plenty >= length) (void)hold_blocks(offset, length);
+  return free.ok() && *free / plenty >= bytes;
 }
 
 void BrickFile::give_back(std::uint64_t offset, std::uint64_t length) {

@@ -34,9 +34,8 @@ class BrickFile {
   Status hold_blocks(std::uint64_t offset, std::uint64_t length) {
     return file_->file().allocate(offset, length, false);
   }
-  // The same while the disk has several times as many to give; else, and where it fails, they are
-  // found when they are written.
-  void hold_ahead(std::uint64_t offset, std::uint64_t length);
+  // Whether the disk has several times as many bytes to give.
+  bool has_plenty(std::uint64_t bytes) const;
   // Frees a range that was taken; its blocks go at once. REQUIRES: nobody reads it.
   void give_back(std::uint64_t offset, std::uint64_t length) EXCLUDES(mutex_);
   // Frees the blocks but keeps the range; it reads as zeros.

@@ -271,9 +271,15 @@ bool CubeOnDisk::make_room() {
     MutexLock lock(commit_lock_);
     before = freed_.size();
   }
-  if (before == 0 || !sync_now().ok()) return false;
+  const bool has_released = host_.release_held();
+  if (before == 0 || !sync_now().ok()) return has_released;
   MutexLock lock(commit_lock_);
-  return freed_.size() < before;
+  return has_released || freed_.size() < before;
+}
+
+bool CubeOnDisk::release_held() {
+  MutexLock lock(commit_lock_);
+  return growth_->release_held();
 }
 
 Status CubeOnDisk::step_making_room(const std::function<Status()>& step) {
@@ -366,6 +372,7 @@ void CubeOnDisk::rotate_if_due(std::uint64_t step) {
 
 void CubeOnDisk::close() {
   if (read_only_ || !sync_now().ok()) return;
+  (void)release_held();
   {
     MutexLock syncing(sync_lock_);
     rotate_if_due(std::min(host_.checkpoint_step(), closing_checkpoint_step));

@@ -48,6 +48,8 @@ class CubeHost {
   virtual void request_sync(std::shared_ptr<class CubeOnDisk> cube, SyncDone done) = 0;
   virtual Unpacker& unpacker() = 0;
   virtual std::uint64_t checkpoint_step() const = 0;  // bytes of journal that make one due
+  // Frees what any cube holds of the disk for frames to come. Whether there was anything.
+  virtual bool release_held() = 0;
 };
 
 class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOnDisk> {
@@ -174,6 +176,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   // Space of frames that are gone is made free if it can be: after a disk was full. True: try
   // again.
   bool make_room() EXCLUDES(commit_lock_);
+  bool release_held() EXCLUDES(commit_lock_);
   Status writable() const;  // EROFS when fenced, ENOENT when removed
   void ingest_begins() { ++ingests_; }
   void ingest_ends() { --ingests_; }
@@ -271,9 +274,9 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::optional<Growth> growth_ GUARDED_BY(commit_lock_);
   std::optional<Journal> journal_ GUARDED_BY(commit_lock_);
   std::uint64_t last_delta_ GUARDED_BY(commit_lock_) = 0;  // sequence of the newest one, and of the
-  std::uint64_t last_data_ GUARDED_BY(commit_lock_) = 0;   // newest whose elements recovery looks at
-  std::uint64_t durable_ GUARDED_BY(commit_lock_) = 0;     // sequence up to which all is on disk
-  std::uint64_t last_redo_ GUARDED_BY(commit_lock_) = 0;   // sequence of the newest one
+  std::uint64_t last_data_ GUARDED_BY(commit_lock_) = 0;  // newest whose elements recovery looks at
+  std::uint64_t durable_ GUARDED_BY(commit_lock_) = 0;    // sequence up to which all is on disk
+  std::uint64_t last_redo_ GUARDED_BY(commit_lock_) = 0;  // sequence of the newest one
   std::uint64_t durable_frames_ GUARDED_BY(commit_lock_) = 0;  // frames then
   std::deque<FreedSpace> freed_ GUARDED_BY(commit_lock_);
   std::optional<CubeCoverage> coverage_ GUARDED_BY(commit_lock_);  // of the present, once asked for

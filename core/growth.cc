@@ -10,7 +10,8 @@ namespace accrete {
 namespace {
 
 constexpr std::uint64_t deepest_reserve = 64;  // layers; a box has at most 64 slots
-// A box of one frame's own is not filled up with blocks beforehand above this: it may be sparse.
+// Above this no blocks are held beforehand: a frame of its own may be sparse, and frames that are
+// to come may never do so, or a quota ends before the disk does.
 constexpr std::uint64_t largest_held = std::uint64_t{256} << 20;
 constexpr std::uint64_t most_boxes = 1 << 20;  // of one frame
 
@@ -192,11 +193,15 @@ void Growth::restore(const Snapshot& snapshot, bool reclaim) {
       groups_.emplace(box.id, std::move(empty));
     }
     // Slots that hold no frame may have bytes of streams that were cut off or of frames that are
-    // gone, or blocks that were reserved for a series that does not go on.
-    for (std::uint64_t s = 0; s < box.slots(); ++s) {
-      const bool holds = ((box.written | box.kept) & slot_bits(s, 1)) != 0;
+    // gone, or blocks that were reserved for a series that does not go on. Those in a row at once:
+    // a slot alone may have no whole page.
+    std::uint64_t begin = 0;
+    for (std::uint64_t s = 0; s <= box.slots(); ++s) {
+      const bool holds = s == box.slots() || ((box.written | box.kept) & slot_bits(s, 1)) != 0;
       const bool unused = (s < bottom && !resumes_low) || (s >= top && !resumes_high);
-      if (!holds && (reclaim || unused)) (void)clear_slots(box, s, 1);
+      if (!holds && (reclaim || unused)) continue;
+      if (begin < s) (void)clear_slots(box, begin, s - begin);
+      begin = s + 1;
     }
   });
 }
@@ -340,6 +345,7 @@ Result<std::uint64_t> Growth::open_group(const Cross& cross, std::size_t axis, b
   Group group;
   group.axis = axis;
   group.low = low;
+  std::uint64_t bytes = 0;
   Status status;
   for (const Cuboid& cuboid : cross) {
     Box box;
@@ -359,12 +365,16 @@ Result<std::uint64_t> Growth::open_group(const Cross& cross, std::size_t axis, b
     if (!status.ok()) break;
     box.file_offset = *offset;
     group.boxes.push_back(box);
-    if (ahead)
-      bricks_.hold_ahead(box.file_offset, box.byte_length());
-    else if (box.byte_length() <= largest_held)
+    bytes += box.byte_length();
+    if (!ahead && box.byte_length() <= largest_held)
       status = bricks_.hold_blocks(box.file_offset, box.byte_length());
     if (!status.ok()) break;
   }
+  // Where this is not, or fails, blocks are found when they are written.
+  group.is_held = status.ok() && ahead && bytes <= largest_held && bricks_.has_plenty(bytes);
+  if (group.is_held)
+    for (const Box& box : group.boxes)
+      (void)bricks_.hold_blocks(box.file_offset, box.byte_length());
   if (!status.ok()) {
     for (const Box& box : group.boxes) bricks_.give_back(box.file_offset, box.byte_length());
     return std::move(status).error();
@@ -407,6 +417,19 @@ void Growth::settle(std::uint64_t id) {
     }
   }
   if (!group.has_news) groups_.erase(it);
+}
+
+bool Growth::release_held() {
+  bool any = false;
+  for (auto& [id, group] : groups_) {
+    if (!std::exchange(group.is_held, false)) continue;
+    any = true;
+    const std::uint64_t first = group.low ? 0 : top_slot(group.taken);
+    const std::uint64_t count =
+        (group.low ? bottom_slot(group.taken, group.slots()) : group.slots()) - first;
+    for (const Box& box : group.boxes) (void)clear_slots(box, first, count);
+  }
+  return any;
 }
 
 void Growth::drop(const Group& group) {

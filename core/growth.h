@@ -91,6 +91,8 @@ class Growth {
   // The draft was published / the slab is not needed any more.
   void commit(const Slab& slab);
   void give_back(const Slab& slab);
+  // Frees the blocks that are held for layers to come. Whether there were any.
+  bool release_held();
   // All boxes are gone with the cube's last frame. REQUIRES: !holding().
   void forget_all();
 
@@ -106,6 +108,7 @@ class Growth {
     bool closed = false;      // offers no more slots
     bool settled = false;     // its unused slots went back
     bool has_news = false;    // no draft has said yet that it was trimmed, or may be empty
+    bool is_held = false;     // blocks are held for slots that are not taken
     std::vector<BrickFile::Range> cut_off;  // to be given back once one has
 
     const Box& front() const { return boxes.front(); }

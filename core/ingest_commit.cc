@@ -176,7 +176,7 @@ Result<FrameId> IngestFile::commit() {
 Result<FrameId> IngestFile::commit_locked() {
   if (state_ == State::direct)
     ACCRETE_CHECK(
-        cube_->step_making_room([&]() REQUIRES(lock_) { return reserved_->writer->flush(); }));
+        cube_->step_making_room([&]() REQUIRES(lock_) { return reserved_->writer->finish(); }));
   ACCRETE_TRY(const FrameLayout layout, final_layout());
   ACCRETE_CHECK(check_length(layout));
   ACCRETE_CHECK(check_sums(layout));

@@ -251,6 +251,8 @@ Status IngestFile::read_locked(std::uint64_t offset, std::span<std::byte> target
   const std::uint64_t first = std::max(offset, data_begin);
   const std::uint64_t last = std::min(offset + target.size(), data_end);
   if (first >= last) return {};
+  ACCRETE_CHECK(
+      cube_->step_making_room([&]() REQUIRES(lock_) { return reserved_->writer->flush(); }));
   return reserved_->writer->read(first - data_begin, target.subspan(first - offset, last - first));
 }
 
@@ -497,7 +499,7 @@ Status IngestFile::pump() {
     if (n != part.size()) return fail(std::errc::io_error, "the staging file ended early");
     ACCRETE_CHECK(r.writer->write(done, part));
   }
-  return r.writer->flush();
+  return r.writer->finish();
 }
 
 // ---- The rest ----

@@ -1,7 +1,6 @@
 #include "core/slab_writer.h"
 
 #include <algorithm>
-#include <limits>
 #include <new>
 #include <semaphore>
 
@@ -11,7 +10,7 @@ namespace accrete {
 
 namespace {
 
-constexpr std::size_t any_number = std::numeric_limits<std::size_t>::max();
+constexpr std::size_t most_runs = 1 << 16;
 
 // Bytes of a long frame that are kept until they are written, and as many that are being written:
 // where layers are thin, what several of them have in one brick goes to the disk's cache at once.
@@ -19,10 +18,18 @@ constexpr std::size_t step_behind = 8 << 20;
 constexpr std::ptrdiff_t most_behind = 4;  // frames at a time; others are written as they come
 std::counting_semaphore<most_behind> places_behind{most_behind};
 
+// Where the runs are so short that their list would be large, it is made by halves.
 Status write_runs(BrickFile& bricks, const View& view, const BoxIndex& boxes, std::size_t size,
                   Interval range, std::span<const std::byte> at_rest) {
   std::vector<StreamRun> runs;
-  (void)collect_runs(view, boxes, size, Slots::written, range, any_number, runs);
+  if (!collect_runs(view, boxes, size, Slots::written, range, most_runs, runs)) {
+    runs = {};
+    const std::uint64_t half = range.length() / 2;
+    const Interval first{range.begin, range.begin + half};
+    ACCRETE_CHECK(write_runs(bricks, view, boxes, size, first, at_rest.first(half * size)));
+    return write_runs(bricks, view, boxes, size, {first.end, range.end},
+                      at_rest.subspan(half * size));
+  }
   std::erase_if(runs, [](const StreamRun& run) { return run.is_pad; });
   std::sort(runs.begin(), runs.end(),
             [](const StreamRun& a, const StreamRun& b) { return a.file_offset < b.file_offset; });
@@ -139,7 +146,11 @@ void SlabWriter::write_behind() {
     behind_.reset(new WriteBehind(step_behind, [bricks = bricks_, view = view_, boxes = boxes_,
                                                 size](std::uint64_t offset, auto stream) {
       const Interval range{offset / size, (offset + stream.size()) / size};
-      return write_runs(*bricks, view, boxes, size, range, stream);
+      try {
+        return write_runs(*bricks, view, boxes, size, range, stream);
+      } catch (const std::bad_alloc&) {
+        return Status(fail(std::errc::not_enough_memory, "there is no memory to write a frame"));
+      }
     }));
   } catch (const std::bad_alloc&) {
     places_behind.release();
@@ -148,6 +159,12 @@ void SlabWriter::write_behind() {
 
 Status SlabWriter::flush() {
   return behind_ ? behind_->flush() : Status();
+}
+
+Status SlabWriter::finish() {
+  ACCRETE_CHECK(flush());
+  behind_.reset();
+  return {};
 }
 
 Result<View> SlabWriter::view_in_natural_order() const {

@@ -32,8 +32,10 @@ class SlabWriter {
   // have; ENOSPC, EIO.
   Status write(std::uint64_t offset, std::span<const std::byte> bytes);
   // A long stream is written to the brick file behind the caller's back: all of it is there after
-  // this. After an error it may be called again. ENOSPC, EIO.
+  // this. After an error it may be called again. ENOSPC, EIO, ENOMEM.
   Status flush();
+  // The same; what comes afterwards is written as it comes.
+  Status finish();
   // What was written so far, as long as it is invertible; zeros elsewhere. As flush().
   Status read(std::uint64_t offset, std::span<std::byte> target);
   bool converts() const { return transfer_.converts(); }

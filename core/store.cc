@@ -123,6 +123,11 @@ class StoreOnDisk final : public Store, public CubeHost {
   void request_sync(std::shared_ptr<CubeOnDisk> cube, SyncDone done) override;
   Unpacker& unpacker() override { return unpacker_; }
   std::uint64_t checkpoint_step() const override { return options_.checkpoint_step; }
+  bool release_held() override {
+    bool any = false;
+    for (const auto& cube : open_cubes()) any |= cube->release_held();
+    return any;
+  }
 
  private:
   struct Request {

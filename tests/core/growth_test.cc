@@ -258,6 +258,28 @@ TEST_F(GrowthTest, ASeriesReservesAtMostAsManyLayersAndBlocksAsItHasStored) {
   }
 }
 
+TEST_F(GrowthTest, BlocksHeldForLayersToComeAreFreedWhenTheyAreWanted) {
+  for (const Side side : {Side::append, Side::prepend}) {
+    SetUp();
+    now_ = std::make_shared<Snapshot>();
+    define(3);
+    open(true);
+    const std::uint64_t layer = 64 * 64 * element_size;
+    for (int n = 0; n < 20; ++n) ASSERT_TRUE(commit(*reserve(2, {64, 64, 1}, side)));
+    EXPECT_GT(*bricks_->blocks_in_use(), 25 * layer);
+    EXPECT_TRUE(growth_->release_held());
+    EXPECT_LE(*bricks_->blocks_in_use(), 20 * layer + host_map);
+    EXPECT_FALSE(growth_->release_held());
+    check({});
+    const std::size_t boxes = now_->boxes.size();
+    for (int n = 0; n < 5; ++n) ASSERT_TRUE(commit(*reserve(2, {64, 64, 1}, side)));
+    EXPECT_EQ(now_->boxes.size(), boxes) << "the series goes on";
+    check({});
+    committed_.clear();
+    for (auto& axis : committed_coordinates_) axis.clear();
+  }
+}
+
 TEST_F(GrowthTest, ASeriesHoldsElementsOfOneSize) {
   // Frames that would each define the cube, and differ in their element type.
   define(1);

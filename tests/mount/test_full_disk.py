@@ -60,6 +60,27 @@ class Filled(FullDiskTest):
             self.check(cube, frames[:taken])
             self.assertEqual(len(os.listdir(cube / "append")), taken)
 
+    def test_what_a_cube_holds_for_frames_to_come_another_one_gets(self):
+        frames = random_array(generator(2), (33, 128, 256), "float32")
+        large = random_array(generator(3), (70, 500, 512), "float32")
+        with self.mounted_on("tmpfs", 64, frames) as (place, m, cube, paths), \
+                temporary_directory() as base:
+            for path in paths:
+                run("cp", path, cube / "append")
+            run("sync", cube)
+            needed = frames.nbytes + (1 << 20)
+            self.assertGreater(blocks_of(place / "store" / "c"), needed + (2 << 20), "for a series")
+            other = m.cube("d")
+            others = write_series(base, large)
+            taken = self.fill_up(other, others)
+            self.assertLess(blocks_of(place / "store" / "c"), needed)
+            self.check(cube, frames)
+            self.check(other, large[:taken])
+            os.unlink(other / "frames" / others[0].name)
+            os.unlink(other / "removed" / others[0].name)
+            run("cp", paths[0], cube / "append" / "one-more.fits")
+            self.check(cube, np.concatenate([frames, frames[:1]]))
+
     def live_on_it(self, kind, size):
         """Full to the last block, again and again: what is there is there, and frames go and come."""
         frames = random_array(generator(1), (60, 250, 512), "float32")
@@ -159,7 +180,7 @@ class Filled(FullDiskTest):
                 self.check(cube, frames[[-1, *range(5)]])
 
     def test_a_cube_without_space_for_any_removal_is_opened_to_throw_frames_away(self):
-        count = 300
+        count = 320  # fills the last box of the series: nothing is held for more, which could be freed
         frames = random_array(generator(8), (count, 64, 64), "float32")
         for kind, size in (("tmpfs", 16), ("ext4", 32)):
             with self.subTest(kind), self.mounted_on(kind, size, frames) as (place, m, cube, paths):
