@@ -100,7 +100,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   bool has_patches(const Pinned& pinned) const override {
     return pinned->patches.size() > 0 || snapshot()->patches.size() > 0;
   }
-  Stillness::Hold hold_still() const override { return stillness_.try_hold(); }
+  Stillness::Hold hold_still() const override { return Stillness::try_hold(stillness_); }
   Status poke(const Pinned& pinned, const View& view, Interval range, ElementEdit& edit,
               PokeOrigin origin, RecentValues::Ticket& former) override
       EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
@@ -266,7 +266,7 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   std::atomic<bool> poked_ = false;  // since the last sync
   RecentValues recent_;
   Mutex poke_lock_;  // held while elements are changed in place
-  mutable Stillness stillness_;
+  const std::shared_ptr<Stillness> stillness_ = std::make_shared<Stillness>();
   // The greatest id of a patch; none is used again while a snapshot may have it.
   std::uint64_t last_patch_ GUARDED_BY(poke_lock_) = 0;
 

@@ -357,7 +357,7 @@ Status CubeOnDisk::store(const Pinned& pinned, const View& view, Interval range,
   const Pinned newest = pin();
   const std::shared_ptr<std::byte> mapping = bricks_->writable_mapping();
   const auto put = [&](const std::byte* from, const std::byte* to) {
-    const Stillness::Change change(stillness_);
+    const Stillness::Change change(*stillness_);
     bool good = store_elements(view, pinned->boxes, mapping.get(), size, range, from, to, nullptr);
     if (plan.held != nullptr)
       good = store_elements(view, patches_of(*pinned.snapshot, *newest.snapshot), mapping.get(),

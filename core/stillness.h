@@ -20,9 +20,11 @@ namespace accrete {
 class Stillness {
  public:
   struct LetGo {
-    void operator()(Stillness* of) const { of->let_go(); }
+    std::shared_ptr<Stillness> of;
+    void operator()(Stillness*) const { of->let_go(); }
   };
   // While it lives, no element changes in place. For as long as one copy takes: pokes wait for it.
+  // May outlive the elements.
   using Hold = std::unique_ptr<Stillness, LetGo>;
 
   // While it lives, elements may change in place: begins when the last hold has ended. One at a
@@ -42,9 +44,9 @@ class Stillness {
   };
 
   // Null while elements change: they are to be copied one by one then. Never waits. Thread-safe.
-  Hold try_hold() {
-    const bool is_still = (state_.fetch_add(1) & changing) == 0;
-    Hold hold(this);
+  static Hold try_hold(const std::shared_ptr<Stillness>& of) {
+    const bool is_still = (of->state_.fetch_add(1) & changing) == 0;
+    Hold hold(of.get(), LetGo{of});
     if (!is_still) hold.reset();
     return hold;
   }

@@ -226,9 +226,9 @@ std::function<void()> durable_answer(std::shared_ptr<CubeState> state,
 }
 
 void answer_commit(const std::shared_ptr<CubeState>& state, RecentValues::Ticket former,
-                   std::shared_ptr<Reply> reply) {
+                   std::shared_ptr<Reply> reply, WaitsWith held) {
   state->tree().publisher().announce(state, std::move(former),
-                                     durable_answer(state, std::move(reply)));
+                                     durable_answer(state, std::move(reply)), held);
 }
 
 }  // namespace accrete

@@ -118,7 +118,7 @@ std::function<void()> durable_answer(std::shared_ptr<CubeState> state,
 // Answers a request that committed, once every view shows the commit and, with durability = disk,
 // it is on disk. `former`: the values before it; nothing where it has only added some.
 void answer_commit(const std::shared_ptr<CubeState>& state, RecentValues::Ticket former,
-                   std::shared_ptr<Reply> reply);
+                   std::shared_ptr<Reply> reply, WaitsWith held = WaitsWith::lock);
 
 std::int64_t wall_clock_ns();
 

@@ -129,18 +129,16 @@ void FrameFile::refuse(Reply& reply, const Error& error) {
 }
 
 Result<bool> FrameFile::settle() {
-  bool has_changed = false;
-  ACCRETE_CHECK(edits_.settle([&](const TextChanges&, const TextChanges& now) -> Status {
+  ACCRETE_CHECK(edits_.settle([this](const TextChanges&, const TextChanges& now) -> Status {
     const std::shared_ptr<const Shown> shown = current();
     TextChanges all = shown->content.changes;
     all.put(now);
     ACCRETE_CHECK(state().cube().set_frame_prefix(node_->id_, shown->content.before, all));
     // Names of views mean files with other headers now.
     state().tree().publisher().announce(node_->state_, nullptr, nullptr);
-    has_changed = true;
     return {};
   }));
-  return has_changed;
+  return edits_.has_taken();
 }
 
 void FrameFile::flush(Reply reply, const Caller& caller) {
@@ -148,7 +146,7 @@ void FrameFile::flush(Reply reply, const Caller& caller) {
   const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
   if (file == nullptr) {
     if (const auto settled = settle(); !settled.ok()) return refuse(*later, settled.error());
-    return state().tree().publisher().after_all([later] { later->ok(); });
+    return state().tree().publisher().after_all([later] { later->ok(); }, WaitsWith::nothing);
   }
   if (!file->ingest().takes_long()) return close(file, caller, later);
   // This file stays: the kernel releases it after the answer.
@@ -167,7 +165,7 @@ void FrameFile::close(const std::shared_ptr<DoorFile>& file, const Caller& calle
   if (!outcome.committed) return reply->status(outcome.status);
   if (node_->incoming() == file) node_->finish(*outcome.committed);
   if (!outcome.contents_changed && !may_replace) former.reset();
-  answer_commit(node_->state_, std::move(former), std::move(reply));
+  answer_commit(node_->state_, std::move(former), std::move(reply), WaitsWith::nothing);
 }
 
 bool FrameFile::replaces_others() const {

@@ -27,4 +27,9 @@ Status HeaderEdits::settle(
   return status;
 }
 
+bool HeaderEdits::has_taken() const {
+  MutexLock lock(mutex_);
+  return !taken_.empty();
+}
+
 }  // namespace accrete

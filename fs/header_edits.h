@@ -21,6 +21,8 @@ class HeaderEdits {
   // is forgotten.
   Status settle(const std::function<Status(const TextChanges&, const TextChanges&)>& take)
       EXCLUDES(mutex_);
+  // Whether anything has been taken.
+  bool has_taken() const EXCLUDES(mutex_);
 
  private:
   mutable Mutex mutex_;

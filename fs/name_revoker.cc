@@ -6,6 +6,15 @@
 
 namespace accrete {
 
+namespace {
+
+void go_on(const NameRevoker::Waiting& waiting) {
+  for (const auto& then : waiting.with_lock) then();
+  for (const auto& then : waiting.without) then();
+}
+
+}  // namespace
+
 void NameRevoker::start(fuse_session* session) {
   session_ = session;
   {
@@ -16,29 +25,31 @@ void NameRevoker::start(fuse_session* session) {
 }
 
 void NameRevoker::stop() {
+  std::deque<Waiting> all;
   {
     MutexLock lock(mutex_);
     running_ = false;
+    for (Batch& batch : batches_) all.push_back(std::exchange(batch.waiting, {}));
   }
   wake_.notify_all();
-  release();
+  for (const Waiting& each : all) go_on(each);
   if (thread_.joinable()) thread_.join();
 }
 
-void NameRevoker::revoke(std::vector<NodeTable::RevokedName> names, Done done) {
+void NameRevoker::revoke(std::vector<NodeTable::RevokedName> names, Waiting waiting) {
   bool is_running = false;
   {
     MutexLock lock(mutex_);
     is_running = running_;
     if (is_running) {
       if (batches_.empty()) last_sent_ = Clock::now();
-      batches_.push_back({std::move(names), std::move(done)});
+      batches_.push_back({std::move(names), std::move(waiting), Clock::now()});
     }
   }
   if (is_running)
     wake_.notify_one();
   else
-    done();
+    go_on(waiting);
 }
 
 bool NameRevoker::is_idle() const {
@@ -47,17 +58,17 @@ bool NameRevoker::is_idle() const {
 }
 
 void NameRevoker::release_if_stuck() {
-  if (!is_idle() && Clock::now() - last_sent_.load() > patience) release();
-}
-
-void NameRevoker::release() {
-  std::vector<Done> all;
+  const Clock::time_point now = Clock::now();
+  Waiting released;
   {
     MutexLock lock(mutex_);
+    if (now - last_sent_.load() <= patience) return;
     for (Batch& batch : batches_)
-      if (Done done = std::exchange(batch.done, nullptr)) all.push_back(std::move(done));
+      if (now - batch.since > patience)
+        for (auto& then : std::exchange(batch.waiting.with_lock, {}))
+          released.with_lock.push_back(std::move(then));
   }
-  for (const Done& done : all) done();
+  go_on(released);
 }
 
 void NameRevoker::run() {
@@ -73,13 +84,13 @@ void NameRevoker::run() {
       send(name);
       last_sent_ = Clock::now();
     }
-    Done done;
+    Waiting waiting;
     {
       MutexLock lock(mutex_);
-      done = std::move(batches_.front().done);
+      waiting = std::move(batches_.front().waiting);
       batches_.pop_front();
     }
-    if (done) done();
+    go_on(waiting);
   }
 }
 

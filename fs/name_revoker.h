@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdint>
 #include <deque>
 #include <functional>
 #include <thread>
@@ -20,22 +19,29 @@ namespace accrete {
 // Thread-safe.
 class NameRevoker {
  public:
-  using Done = std::function<void()>;
+  // What goes on when names are revoked: of those who wait with something locked, and of others.
+  struct Waiting {
+    std::vector<std::function<void()>> with_lock;
+    std::vector<std::function<void()>> without;
+
+    bool empty() const { return with_lock.empty() && without.empty(); }
+  };
 
   ~NameRevoker() { stop(); }
 
   // Starts the thread. Not before daemonizing.
   void start(fuse_session* session) EXCLUDES(mutex_);
-  // Runs all that waits. Afterwards nothing is revoked.
+  // All that waits goes on.
   void stop() EXCLUDES(mutex_);
 
-  // Runs `done` as soon as these names, and all that came before, are revoked: on the thread, or by
-  // release_if_stuck(), or by stop().
-  void revoke(std::vector<NodeTable::RevokedName> names, Done done) EXCLUDES(mutex_);
+  // Goes on with what waits as soon as these names, and all that came before, are revoked; on the
+  // thread, or in release_if_stuck() or stop().
+  void revoke(std::vector<NodeTable::RevokedName> names, Waiting waiting) EXCLUDES(mutex_);
   bool is_idle() const EXCLUDES(mutex_);
-  // To be called every now and then while it is not idle, by another thread: runs what waits where
-  // a directory has been locked for as long as `patience`, lest its lock waits for that. Its names
-  // are revoked all the same, as soon as it is free.
+  // To be called every now and then while it is not idle, by another thread: where a directory has
+  // been locked for as long as `patience`, those go on that have waited as long with something
+  // locked, lest one of them is who keeps it locked. Names are revoked all the same, as soon as it
+  // is free.
   void release_if_stuck() EXCLUDES(mutex_);
 
   static constexpr std::chrono::milliseconds patience{2000};
@@ -44,12 +50,12 @@ class NameRevoker {
   using Clock = std::chrono::steady_clock;
   struct Batch {
     std::vector<NodeTable::RevokedName> names;
-    Done done;  // empty when it has been run
+    Waiting waiting;
+    Clock::time_point since;
   };
 
   void run() EXCLUDES(mutex_);
   void send(const NodeTable::RevokedName& name);
-  void release() EXCLUDES(mutex_);
 
   fuse_session* session_ = nullptr;
   std::thread thread_;

@@ -55,7 +55,7 @@ class OpenFile {
                      WriteManner manner);
   virtual void flush(Reply reply, const Caller&) { reply.ok(); }
   // Takes what was written and is kept until close() or fsync() into the cube. Whether names of
-  // views mean something else then, which is announced.
+  // views mean something else by what this file has changed, which was announced.
   virtual Result<bool> settle() { return false; }
   // Nothing of what was written is in the cube yet; so there is nothing to sync.
   virtual bool is_incoming() const { return false; }

@@ -16,18 +16,16 @@ NodeTable::NodeTable(std::shared_ptr<Node> root) {
   slots_[root_slot].node = std::move(root);
 }
 
-std::shared_ptr<Node> NodeTable::find(std::uint64_t number) {
+std::shared_ptr<Node> NodeTable::find(std::uint64_t number) const {
   const NodeNumber wanted = NodeNumber::from(number);
   MutexLock lock(mutex_);
   if (wanted.slot >= slots_.size()) return nullptr;
-  Slot& slot = slots_[wanted.slot];
-  if (slot.generation != wanted.generation) return nullptr;
-  slot.is_held = true;
-  return slot.node;
+  const Slot& slot = slots_[wanted.slot];
+  return slot.generation == wanted.generation ? slot.node : nullptr;
 }
 
 std::shared_ptr<Node> NodeTable::enter(std::shared_ptr<Node> node, std::uint64_t parent,
-                                       std::string_view name, bool is_created) {
+                                       std::string_view name) {
   MutexLock lock(mutex_);
   const auto [at, fresh] = by_key_.try_emplace(node->key_, 0);
   if (fresh) {
@@ -45,8 +43,7 @@ std::shared_ptr<Node> NodeTable::enter(std::shared_ptr<Node> node, std::uint64_t
   if (at->second != root_slot) {
     ++slot.lookups;
     slot.is_named = false;
-    slot.is_held |= is_created;
-    if (may_be_renamed(slot)) slot.found_as = {parent, std::string(name)};
+    if (!has_lease(slot)) slot.found_as = {parent, std::string(name)};
   }
   return slot.node;
 }
@@ -56,8 +53,7 @@ bool NodeTable::grant_name(const Node& node, std::uint64_t parent, std::string_v
   MutexLock lock(mutex_);
   const std::uint32_t index = NodeNumber::from(node.number_).slot;
   Slot& slot = slots_[index];
-  if (slot.name_lease.leases != nullptr &&
-      (slot.found_as.parent != parent || slot.found_as.name != name))
+  if (has_lease(slot) && (slot.found_as.parent != parent || slot.found_as.name != name))
     return false;
   if (!grant(index, &Slot::name_lease, lease)) return false;
   slot.found_as = {parent, std::string(name)};
@@ -77,7 +73,8 @@ bool NodeTable::grant_attributes(const Node& node, std::uint64_t parent, std::st
   // Frames lie in directories whose locks are held by who waits for what is revoked.
   const bool is_revocable =
       !lease.of.of_rows && slot.found_as.parent == parent && slot.found_as.name == name;
-  return (slot.is_held || is_revocable) && grant(index, &Slot::attribute_lease, lease);
+  // One that is open stays in the kernel until we have heard of its last close.
+  return (is_revocable || node.opens > 0) && grant(index, &Slot::attribute_lease, lease);
 }
 
 bool NodeTable::grant(std::uint32_t index, Place Slot::*which, const Lease& lease) {
@@ -115,7 +112,6 @@ void NodeTable::forget(std::uint64_t number, std::uint64_t lookups) {
   Slot& slot = slots_[wanted.slot];
   if (slot.node == nullptr || slot.generation != wanted.generation) return;
   slot.lookups -= lookups < slot.lookups ? lookups : slot.lookups;
-  slot.is_held = false;
   if (slot.lookups != 0) return;
   const auto at = by_key_.find(slot.node->key_);
   if (at != by_key_.end() && at->second == wanted.slot) by_key_.erase(at);

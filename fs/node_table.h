@@ -24,14 +24,13 @@ class NodeTable {
   // The root stays for ever, as number 1.
   explicit NodeTable(std::shared_ptr<Node> root);
 
-  // The node of a number that the kernel asks for; nothing for one that it does not hold.
-  std::shared_ptr<Node> find(std::uint64_t number) EXCLUDES(mutex_);
+  // The node of a number that the kernel holds; nothing for one that it does not.
+  std::shared_ptr<Node> find(std::uint64_t number) const EXCLUDES(mutex_);
 
   // Counts one look-up of `node`, or of the one with the same identity that is here already; that
-  // one is returned and has a number. `parent`, `name`: where it was found. `is_created`: before
-  // the answer nobody else can find it.
+  // one is returned and has a number. `parent`, `name`: where it was found.
   std::shared_ptr<Node> enter(std::shared_ptr<Node> node, std::uint64_t parent,
-                              std::string_view name, bool is_created = false) EXCLUDES(mutex_);
+                              std::string_view name) EXCLUDES(mutex_);
 
   // The node with the identity of `node` that is here, or `node` itself.
   std::shared_ptr<Node> known(std::shared_ptr<Node> node) const EXCLUDES(mutex_);
@@ -41,10 +40,12 @@ class NodeTable {
   // the node has a lease by another name.
   bool grant_name(const Node& node, std::uint64_t parent, std::string_view name, const Lease& lease)
       EXCLUDES(mutex_);
-  // The same for the attributes that it asks for by the node's number, or that go with a name.
-  // False as well for what revoke() could not take back of an answer that is on its way: where the
-  // kernel may not have the node yet, unless the name can be revoked with them.
+  // The same for attributes. REQUIRES: the kernel asks for them by the node's number, or nobody
+  // else can find it before the answer.
   bool grant_attributes(const Node& node, const Lease& lease) EXCLUDES(mutex_);
+  // For those that go with a name. False as well for what revoke() could not take back of an answer
+  // that is on its way: where the kernel may not have the node, unless the name can be revoked with
+  // them.
   bool grant_attributes(const Node& node, std::uint64_t parent, std::string_view name,
                         const Lease& lease) EXCLUDES(mutex_);
 
@@ -98,17 +99,14 @@ class NodeTable {
     std::shared_ptr<Node> node;  // nothing: free
     std::uint32_t generation = 0;
     std::uint64_t lookups = 0;
-    Name found_as;          // stays while a lease is for this name
-    bool is_held = false;   // the kernel has asked for it by its number
+    Name found_as;          // stays while there is a lease, which may be for this name
     bool is_named = false;  // by idle_names()
     Place name_lease;
     Place attribute_lease;
   };
 
-  // Whether another name may take the place of the one that it was found as.
-  static bool may_be_renamed(const Slot& slot) {
-    return slot.name_lease.leases == nullptr &&
-           (slot.attribute_lease.leases == nullptr || slot.is_held);
+  static bool has_lease(const Slot& slot) {
+    return slot.name_lease.leases != nullptr || slot.attribute_lease.leases != nullptr;
   }
   // The slot's place among the leases of a class, or where it could not have one.
   bool grant(std::uint32_t index, Place Slot::*which, const Lease& lease) REQUIRES(mutex_);

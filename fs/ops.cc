@@ -85,9 +85,11 @@ Result<fuse_entry_param> entry_of(Node& node, const Grant& grant) {
 Result<fuse_entry_param> enter(Tree& tree, std::shared_ptr<Node>& node, const Node& parent,
                                std::string_view name, bool is_created = false) {
   const std::shared_ptr<Node> found = node;
-  node = tree.nodes().enter(std::move(node), parent.number(), name, is_created);
+  NodeTable& nodes = tree.nodes();
+  node = nodes.enter(std::move(node), parent.number(), name);
   Result<fuse_entry_param> entry = entry_of(*node, [&](const Lease& lease) {
-    return tree.nodes().grant_attributes(*node, parent.number(), name, lease);
+    return is_created ? nodes.grant_attributes(*node, lease)
+                      : nodes.grant_attributes(*node, parent.number(), name, lease);
   });
   if (!entry.ok()) {
     tree.nodes().forget(node->number(), 1);
@@ -337,7 +339,7 @@ void fsync(fuse_req_t request, fuse_ino_t number, int, fuse_file_info* info) {
       sync_node(tree, *node, std::move(*later));
     };
     if (*settled)
-      tree.publisher().after_all(sync);
+      tree.publisher().after_all(sync, WaitsWith::lock);
     else
       tree.publisher().after_pages(sync);  // with the file's lock in hand
   });

@@ -69,7 +69,7 @@ void Publisher::begin(const Item& item) {
   if (item.changes_contents()) item.cube->content_changes().begin();
 }
 
-void Publisher::finish(Item& item) {
+void Publisher::end(Item& item) {
   const bool changes_contents = item.changes_contents();
   item.former.reset();
   item.poked.reset();
@@ -77,12 +77,16 @@ void Publisher::finish(Item& item) {
     item.cube->changes().end();
     if (changes_contents) item.cube->content_changes().end();
   }
+}
+
+void Publisher::finish(Item& item) {
+  end(item);
   if (item.then) item.then();
 }
 
 void Publisher::announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket former,
-                         std::function<void()> then) {
-  Item item{std::move(cube), std::move(former), std::nullopt, std::move(then), true};
+                         std::function<void()> then, WaitsWith held) {
+  Item item{std::move(cube), std::move(former), std::nullopt, std::move(then), true, held};
   begin(item);
   const Cube& changed = item.cube->cube();
   const bool is_work =
@@ -96,8 +100,8 @@ void Publisher::announce(std::shared_ptr<CubeState> cube, Poked poked, std::func
   if (!item.cube->has_pages() || !queue(item, true)) finish(item);
 }
 
-void Publisher::after_all(std::function<void()> then) {
-  Item item{nullptr, nullptr, std::nullopt, std::move(then), true};
+void Publisher::after_all(std::function<void()> then, WaitsWith held) {
+  Item item{nullptr, nullptr, std::nullopt, std::move(then), true, held};
   if (!queue(item, false)) item.then();
 }
 
@@ -140,18 +144,18 @@ void Publisher::run() {
     }
     std::vector<NodeTable::RevokedName> names;
     if (running) notify(items, names);
-    auto later = std::make_shared<std::vector<Item>>();
+    NameRevoker::Waiting later;
     const bool waits = running && (!names.empty() || !names_.is_idle());
     for (Item& item : items) {
-      if (waits && item.waits_for_names)
-        later->push_back(std::move(item));
+      end(item);
+      if (!item.then) continue;
+      if (!waits || !item.waits_for_names)
+        item.then();
       else
-        finish(item);
+        (item.held == WaitsWith::lock ? later.with_lock : later.without)
+            .push_back(std::move(item.then));
     }
-    if (!names.empty() || !later->empty())
-      names_.revoke(std::move(names), [later] {
-        for (Item& item : *later) finish(item);
-      });
+    if (!names.empty() || !later.empty()) names_.revoke(std::move(names), std::move(later));
     names_.release_if_stuck();
     if (!running) return;
   }

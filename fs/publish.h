@@ -82,12 +82,13 @@
 //    (name_revoker.h). Whoever holds that lock, of a directory of views or of a cube, does not wait
 //    for it: look-ups and listings are answered at once, creating, removing, renaming there, and
 //    changes of attributes, are refused at once, and FSYNCDIR waits for the disk alone. But before
-//    unlink() and rename() come to us to be refused, they take the locks of the file and of the
-//    other directory, so whoever waits with one of those in hand must not wait for names either. A
-//    direct WRITE does not: it waits for pages alone. Left are fsync() of a view, which waits for
-//    the names that its edit of a header has changed, beside unlink() of that view; and changes in
-//    doors beside a rename() from among views into the same door. There, after a while without
-//    progress, the reply goes out first and the names are revoked later.
+//    unlink(), link() and rename() come to us to be refused, they take the locks of the file and of
+//    the other directory; so who waits with one of those in hand must not wait for names either. A
+//    direct WRITE of elements and fsync() of them do not: they wait for pages alone. Those that do
+//    (removals and renames in doors, changes of a frame's attributes, what is written into meta/,
+//    fsync() of edited headers) go on without after a while without progress, and their names are
+//    revoked later: that comes about only beside such a call that is refused, or where a directory
+//    is locked so long for other reasons. Closing a file holds nothing and waits.
 // 10. Attributes. A look-up enters its lease into the table, and then looks at the attributes; so
 //    rule 7 holds for them. A notification for them takes no lock that a caller can hold. Linux
 //    counts the changes of an inode's attributes (attr_version, also by notifications since 5.8)
@@ -96,7 +97,7 @@
 //    - where it does not have the inode yet. Then a notification fails, and the name by which the
 //      inode is being looked up is revoked, which comes after the answer (rule 8), and the
 //      attributes once more. Frames are in doors, whose locks rule 9 does not keep free; of these
-//      nothing is believed before the kernel has asked for them by their number.
+//      nothing that goes with a name is believed, unless they are open.
 //    - for the answer to a change of attributes, which therefore has no lease.
 //    - for that to CREATE, whose file nobody can know before the kernel lets go of its directory.
 //    What is believed of a file that comes in is that it is empty. The kernel's own first write or
@@ -156,6 +157,9 @@ class Watched {
   virtual bool has_pages() const = 0;
 };
 
+// What the kernel keeps locked for who waits for an answer: nothing, or a file or directory.
+enum class WaitsWith : bool { nothing, lock };
+
 // Thread-safe.
 class Publisher {
  public:
@@ -168,16 +172,16 @@ class Publisher {
   void stop() EXCLUDES(mutex_);
 
   // A commit of the cube was published. `then` (may be empty) runs as soon as the kernel's caches
-  // and names are right: at once where none can be wrong, else on the notifier's thread. `former`:
-  // the values before it, where contents have changed.
+  // and names are right: at once where none can be wrong, else on a thread of ours. `former`: the
+  // values before it, where contents have changed.
   void announce(std::shared_ptr<CubeState> cube, RecentValues::Ticket former,
-                std::function<void()> then) EXCLUDES(mutex_);
+                std::function<void()> then, WaitsWith held = WaitsWith::lock) EXCLUDES(mutex_);
   // The same for elements that were changed in place.
   void announce(std::shared_ptr<CubeState> cube, Poked poked, std::function<void()> then)
       EXCLUDES(mutex_);
   // Runs `then` when all that was announced before is done; or only what is told of pages and
   // attributes.
-  void after_all(std::function<void()> then) EXCLUDES(mutex_);
+  void after_all(std::function<void()> then, WaitsWith held) EXCLUDES(mutex_);
   void after_pages(std::function<void()> then) EXCLUDES(mutex_);
 
   // Asks the kernel to let go of names that nobody uses, when it holds too many.
@@ -193,14 +197,16 @@ class Publisher {
     std::optional<Poked> poked;
     std::function<void()> then;
     bool waits_for_names = false;
+    WaitsWith held = WaitsWith::lock;
 
     bool changes_contents() const { return former != nullptr || poked; }
   };
 
-  // The two ends of an item: before anybody looks whom it concerns, and when the kernel's caches
-  // are right.
+  // The two ends of a change: before anybody looks whom it concerns, and when no page is wrong any
+  // more.
   static void begin(const Item& item);
-  static void finish(Item& item);
+  static void end(Item& item);
+  static void finish(Item& item);  // ends, and goes on
   // False where it is to be done at once: that of a stopped thread, and of one with nothing to do
   // where the item gives it nothing either.
   bool queue(Item& item, bool is_work) EXCLUDES(mutex_);

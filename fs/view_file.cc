@@ -88,22 +88,21 @@ class OpenView : public OpenFile {
       ACCRETE_CHECK(status);
       return false;
     }
-    bool has_changed = false;
-    ACCRETE_CHECK(edits_.settle([&](const TextChanges& before, const TextChanges& now) -> Status {
-      const std::shared_ptr<const Shown> shown = current();
-      const auto header_with = [&](const TextChanges& changes) {
-        std::string header = shown->content.head;
-        changes.lay_over(0, std::as_writable_bytes(std::span(header)));
-        return header;
-      };
-      ACCRETE_CHECK(edit_view_header(state().cube(), *shown->content.view, header_with(before),
-                                     header_with(now)));
-      // Names mean files with other headers now.
-      state().tree().publisher().announce(node_->state_, nullptr, nullptr);
-      has_changed = true;
-      return {};
-    }));
-    return has_changed;
+    ACCRETE_CHECK(
+        edits_.settle([this](const TextChanges& before, const TextChanges& now) -> Status {
+          const std::shared_ptr<const Shown> shown = current();
+          const auto header_with = [&](const TextChanges& changes) {
+            std::string header = shown->content.head;
+            changes.lay_over(0, std::as_writable_bytes(std::span(header)));
+            return header;
+          };
+          ACCRETE_CHECK(edit_view_header(state().cube(), *shown->content.view, header_with(before),
+                                         header_with(now)));
+          // Names mean files with other headers now.
+          state().tree().publisher().announce(node_->state_, nullptr, nullptr);
+          return {};
+        }));
+    return edits_.has_taken();
   }
 
   void flush(Reply reply, const Caller& caller) override {
@@ -111,7 +110,7 @@ class OpenView : public OpenFile {
     const std::shared_ptr<Replacement> replacement = this->replacement();
     if (replacement == nullptr) {
       if (const auto settled = settle(); !settled.ok()) return refuse(*later, settled.error());
-      return state().tree().publisher().after_all([later] { later->ok(); });
+      return state().tree().publisher().after_all([later] { later->ok(); }, WaitsWith::nothing);
     }
     // This file stays: the kernel releases it after the answer.
     state().tree().workers().post(

@@ -268,20 +268,18 @@ TEST(NodeTable, AnAnswerOnItsWayGivesAttributesOnlyWhereTheyCanBeRevoked) {
   ASSERT_EQ(revoked.attributes.size(), 1U);
   EXPECT_EQ(revoked.attributes[0].name.parent, 1U);
   EXPECT_EQ(revoked.attributes[0].name.name, "view");
-  // Of what the kernel has asked for by its number, until it lets go of it.
+  // Nor does another name take that one's place.
+  const auto other = table.enter(plain(3), 1, "other");
+  EXPECT_TRUE(table.grant_attributes(*other, 1, "other", attribute_lease_of(1, snapshot)));
+  EXPECT_FALSE(table.grant_name(*other, 1, "alias", lease_of(1, snapshot)));
+  EXPECT_TRUE(table.grant_name(*other, 1, "other", lease_of(1, snapshot)));
+  // While it is open.
   const auto frame = table.enter(plain(2), 1, "frame");
   EXPECT_FALSE(table.grant_attributes(*frame, 1, "frame", of_frame));
-  table.find(frame->number());
-  EXPECT_TRUE(table.grant_attributes(*frame, 1, "another", of_frame));
-  ++snapshot.row_changes;
-  EXPECT_EQ(only_attributes(table, snapshot), frame->number());
-  of_frame.ground = of_frame.of.ground(snapshot);
-  table.enter(plain(2), 1, "frame");
-  table.forget(frame->number(), 1);
+  ++frame->opens;
+  EXPECT_TRUE(table.grant_attributes(*frame, 1, "frame", of_frame));
+  --frame->opens;
   EXPECT_FALSE(table.grant_attributes(*frame, 1, "frame", of_frame));
-  // Of what nobody else knows.
-  const auto created = table.enter(plain(3), 1, "created", true);
-  EXPECT_TRUE(table.grant_attributes(*created, 1, "created", of_frame));
 }
 
 TEST(NodeTable, BehavesAsAMapWithCounts) {
