@@ -154,6 +154,13 @@ Status CubeOnDisk::set_frame_attributes(FrameId id, std::optional<std::int64_t> 
                                         std::optional<std::uint32_t> mode,
                                         std::optional<std::uint32_t> uid,
                                         std::optional<std::uint32_t> gid) {
+  return step_making_room([&] { return try_set_frame_attributes(id, mtime_ns, mode, uid, gid); });
+}
+
+Status CubeOnDisk::try_set_frame_attributes(FrameId id, std::optional<std::int64_t> mtime_ns,
+                                            std::optional<std::uint32_t> mode,
+                                            std::optional<std::uint32_t> uid,
+                                            std::optional<std::uint32_t> gid) {
   MutexLock lock(commit_lock_);
   auto row = snapshot()->frames.find(id);
   if (!row || row->state == FrameState::gone)
@@ -337,6 +344,10 @@ Status CubeOnDisk::try_discard_frame(std::string_view name) {
 }
 
 Status CubeOnDisk::rename_frame(std::string_view from, std::string_view to) {
+  return step_making_room([&] { return try_rename_frame(from, to); });
+}
+
+Status CubeOnDisk::try_rename_frame(std::string_view from, std::string_view to) {
   ACCRETE_CHECK(check_frame_name(to, snapshot()->definition.letters));
   MutexLock lock(commit_lock_);
   std::optional<FrameRow> row = frame_named(from);

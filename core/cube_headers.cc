@@ -71,6 +71,11 @@ Result<FrameRow> CubeOnDisk::row_to_change(FrameId id) const {
 }
 
 Status CubeOnDisk::set_frame_prefix(FrameId id, const HeapRef& base, const TextChanges& changes) {
+  return step_making_room([&] { return try_set_frame_prefix(id, base, changes); });
+}
+
+Status CubeOnDisk::try_set_frame_prefix(FrameId id, const HeapRef& base,
+                                        const TextChanges& changes) {
   ACCRETE_CHECK(writable());
   // Other HDUs before the image may be of any size.
   constexpr std::uint64_t step = 1 << 20;
@@ -118,6 +123,10 @@ Status CubeOnDisk::set_frame_prefix(FrameId id, const HeapRef& base, const TextC
 }
 
 Status CubeOnDisk::set_frame_cards(FrameId id, const std::vector<std::string>& cards) {
+  return step_making_room([&] { return try_set_frame_cards(id, cards); });
+}
+
+Status CubeOnDisk::try_set_frame_cards(FrameId id, const std::vector<std::string>& cards) {
   ACCRETE_CHECK(writable());
   MutexLock lock(commit_lock_);
   ACCRETE_TRY(FrameRow row, row_to_change(id));

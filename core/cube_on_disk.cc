@@ -265,26 +265,27 @@ void CubeOnDisk::fence(const Error& error) {
                         "may be lost: it came after the last sync"});
 }
 
-bool CubeOnDisk::make_room() {
-  std::size_t before = 0;
+bool CubeOnDisk::make_room(const Error& full, std::uint64_t since) {
+  // A file that may not grow is no matter of the disk.
+  if (full.number() != EFBIG) host_.release_held();
+  bool has_freed = false;
   {
     MutexLock lock(commit_lock_);
-    before = freed_.size();
+    has_freed = !freed_.empty();
   }
-  const bool has_released = host_.release_held();
-  if (before == 0 || !sync_now().ok()) return has_released;
-  MutexLock lock(commit_lock_);
-  return has_released || freed_.size() < before;
+  if (has_freed) (void)sync_now();
+  return host_.room_made() != since;
 }
 
-bool CubeOnDisk::release_held() {
+void CubeOnDisk::release_held() {
   MutexLock lock(commit_lock_);
-  return growth_->release_held();
+  if (growth_->release_held()) host_.note_room_made();
 }
 
 Status CubeOnDisk::step_making_room(const std::function<Status()>& step) {
+  const std::uint64_t since = room_made();
   Status status = step();
-  if (status.ok() || !says_full(status.error()) || !make_room()) return status;
+  if (status.ok() || !says_full(status.error()) || !make_room(status.error(), since)) return status;
   return step();
 }
 
@@ -310,6 +311,7 @@ void CubeOnDisk::reuse_freed() {
       bricks_->give_back(range.offset, range.length);
     for (const HeapRef& text : freed.texts) (void)heap_->discard(text);
   }
+  host_.note_room_made();
 }
 
 // A journal that another one follows ends with everything in it durable, its last mark included:
@@ -372,7 +374,6 @@ void CubeOnDisk::rotate_if_due(std::uint64_t step) {
 
 void CubeOnDisk::close() {
   if (read_only_ || !sync_now().ok()) return;
-  (void)release_held();
   {
     MutexLock syncing(sync_lock_);
     rotate_if_due(std::min(host_.checkpoint_step(), closing_checkpoint_step));

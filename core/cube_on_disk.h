@@ -48,8 +48,14 @@ class CubeHost {
   virtual void request_sync(std::shared_ptr<class CubeOnDisk> cube, SyncDone done) = 0;
   virtual Unpacker& unpacker() = 0;
   virtual std::uint64_t checkpoint_step() const = 0;  // bytes of journal that make one due
-  // Frees what any cube holds of the disk for frames to come. Whether there was anything.
-  virtual bool release_held() = 0;
+  // Frees what any cube holds of the disk for frames to come.
+  virtual void release_held() = 0;
+  // How often a cube has made room on the disk. Who finds that it has changed tries again.
+  std::uint64_t room_made() const { return room_made_; }
+  void note_room_made() { ++room_made_; }
+
+ private:
+  std::atomic<std::uint64_t> room_made_ = 0;
 };
 
 class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOnDisk> {
@@ -175,8 +181,11 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   void undefine_if_empty() REQUIRES(commit_lock_);
   // Space of frames that are gone is made free if it can be: after a disk was full. True: try
   // again.
-  bool make_room() EXCLUDES(commit_lock_);
-  bool release_held() EXCLUDES(commit_lock_);
+  // After a step that was begun when `since` was room_made() and failed for want of it: whether it
+  // may succeed now.
+  bool make_room(const Error& full, std::uint64_t since) EXCLUDES(commit_lock_);
+  std::uint64_t room_made() const { return host_.room_made(); }
+  void release_held() EXCLUDES(commit_lock_);
   Status writable() const;  // EROFS when fenced, ENOENT when removed
   void ingest_begins() { ++ingests_; }
   void ingest_ends() { --ingests_; }
@@ -186,6 +195,17 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
   Status recover(bool may_write) EXCLUDES(poke_lock_, sync_lock_, commit_lock_);
 
   Status publish(Draft draft, bool durably = false) REQUIRES(commit_lock_);
+  Status try_set_frame_prefix(FrameId id, const HeapRef& base, const TextChanges& changes)
+      EXCLUDES(commit_lock_);
+  Status try_set_frame_cards(FrameId id, const std::vector<std::string>& cards)
+      EXCLUDES(commit_lock_);
+  Status try_set_frame_attributes(FrameId id, std::optional<std::int64_t> mtime_ns,
+                                  std::optional<std::uint32_t> mode,
+                                  std::optional<std::uint32_t> uid,
+                                  std::optional<std::uint32_t> gid) EXCLUDES(commit_lock_);
+  Status try_rename_frame(std::string_view from, std::string_view to) EXCLUDES(commit_lock_);
+  Status try_set_property(std::string_view name, std::string_view text, bool append)
+      EXCLUDES(commit_lock_);
   Status try_remove_frame(std::string_view name, std::string_view to) EXCLUDES(commit_lock_);
   Status try_restore_frame(std::string_view name, std::string_view to) EXCLUDES(commit_lock_);
   Status try_discard_frame(std::string_view name) EXCLUDES(commit_lock_);

@@ -409,6 +409,7 @@ void Growth::settle(std::uint64_t id) {
   if (!group.closed) return;
   if (group.slots() > 1 && group.taken != 0 && !std::exchange(group.settled, true)) {
     group.has_news = group.published;
+    group.is_held = false;
     if (group.low) {
       for (const Box& box : group.boxes)
         (void)clear_slots(box, 0, bottom_slot(group.taken, group.slots()));
@@ -423,10 +424,10 @@ bool Growth::release_held() {
   bool any = false;
   for (auto& [id, group] : groups_) {
     if (!std::exchange(group.is_held, false)) continue;
-    any = true;
     const std::uint64_t first = group.low ? 0 : top_slot(group.taken);
     const std::uint64_t count =
         (group.low ? bottom_slot(group.taken, group.slots()) : group.slots()) - first;
+    any |= count > 0;
     for (const Box& box : group.boxes) (void)clear_slots(box, first, count);
   }
   return any;

@@ -182,7 +182,10 @@ Result<FrameId> IngestFile::commit_locked() {
   ACCRETE_CHECK(check_sums(layout));
   if (state_ == State::direct) {
     if (same_elements(layout, reserved_->layout)) {
-      if (owns_frame_) return amend(layout);
+      if (owns_frame_) {
+        ACCRETE_CHECK(cube_->step_making_room([&]() REQUIRES(lock_) { return amend(layout); }));
+        return *committed_;
+      }
       reserved_->layout = layout;  // what surrounds the elements may have changed
       return commit_reserved(layout);
     }
@@ -211,6 +214,7 @@ Result<FrameId> IngestFile::commit_reserved(const FrameLayout& layout) {
     }
     const bool last = state_ == State::staged && turn == tries;
     std::optional<Error> full;  // had no room for the header and the record
+    const std::uint64_t since = cube_->room_made();
     std::vector<std::uint64_t> sums;
     if (!last) sums = reserved_->writer->sums();
     {
@@ -237,7 +241,7 @@ Result<FrameId> IngestFile::commit_reserved(const FrameLayout& layout) {
       }
     }
     has_made_room = full.has_value();
-    if (full && !cube_->make_room()) return *full;
+    if (full && !cube_->make_room(*full, since)) return *full;
     if (!full) ACCRETE_CHECK(stage());
   }
   return fail(std::errc::resource_unavailable_try_again, "the cube changed too often meanwhile");
@@ -456,7 +460,7 @@ Result<std::uint64_t> IngestFile::describe(const Namesake& namesake,
 }
 
 // Only bytes before or after the elements have changed since the commit.
-Result<FrameId> IngestFile::amend(const FrameLayout& layout) {
+Status IngestFile::amend(const FrameLayout& layout) {
   const std::array<std::uint64_t, 2> digest = digest_all();
   MutexLock lock(cube_->commit_lock());
   auto row = cube_->snapshot()->frames.find(*committed_);
@@ -465,7 +469,7 @@ Result<FrameId> IngestFile::amend(const FrameLayout& layout) {
   row->digest = digest;
   row->mtime_ns = mtime_ns_ != 0 ? mtime_ns_ : now_ns();
   request_.name = cube_->frame_name(*row);  // renamed since, maybe
-  ACCRETE_CHECK(cube_->change([&](Draft& draft) REQUIRES(lock_, cube_->commit_lock()) -> Status {
+  return cube_->change([&](Draft& draft) REQUIRES(lock_, cube_->commit_lock()) -> Status {
     ACCRETE_TRY(const std::string key, sort_key_in(draft.base(), layout));
     if (!key.empty()) ACCRETE_CHECK(cube_->resort_in(draft, *row, key));
     for (HeapRef* text : {&row->prefix, &row->suffix, &row->original, &row->cards})
@@ -476,8 +480,7 @@ Result<FrameId> IngestFile::amend(const FrameLayout& layout) {
     ACCRETE_CHECK(store_texts(*row, draft.base().definition.settings));
     draft.put(*row);
     return {};
-  }));
-  return *committed_;
+  });
 }
 
 std::array<std::uint64_t, 2> IngestFile::digest_all() {

@@ -327,11 +327,13 @@ Result<bool> IngestFile::reserve(const FrameLayout& layout, bool insist) {
 
 Result<bool> IngestFile::reserve_making_room(const FrameLayout& layout, bool insist) {
   for (bool again = false;; again = true) {
+    const std::uint64_t since = cube_->room_made();
     Result<bool> has_layers = [&]() REQUIRES(lock_) {
       MutexLock lock(cube_->commit_lock());
       return reserve(layout, insist);
     }();
-    if (has_layers.ok() || !says_full(has_layers.error()) || again || !cube_->make_room())
+    if (has_layers.ok() || again || !says_full(has_layers.error()) ||
+        !cube_->make_room(has_layers.error(), since))
       return has_layers;
   }
 }

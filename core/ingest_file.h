@@ -120,7 +120,7 @@ class IngestFile final : public Ingest {
                                  FrameRow& row, Draft& draft) REQUIRES(lock_, cube_->commit_lock());
   Status refresh(const FrameRow& same) REQUIRES(lock_, cube_->commit_lock());
   // Only header and tail of a committed frame are others now.
-  Result<FrameId> amend(const FrameLayout& layout) REQUIRES(lock_);
+  Status amend(const FrameLayout& layout) REQUIRES(lock_);
   // Bytes of the file that is the frame, unpacked.
   Result<std::string> text_at(std::uint64_t offset, std::uint64_t length) REQUIRES(lock_);
   Result<Headers> headers(const FrameLayout& layout) REQUIRES(lock_);

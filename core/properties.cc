@@ -221,6 +221,10 @@ Result<std::string> CubeOnDisk::property(std::string_view name) const {
 }
 
 Status CubeOnDisk::set_property(std::string_view name, std::string_view text, bool append) {
+  return step_making_room([&] { return try_set_property(name, text, append); });
+}
+
+Status CubeOnDisk::try_set_property(std::string_view name, std::string_view text, bool append) {
   if (!is_settable(name))
     return fail(std::errc::operation_not_permitted, std::string(name) + " cannot be set");
   MutexLock lock(commit_lock_);

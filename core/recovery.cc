@@ -106,7 +106,12 @@ Status CubeOnDisk::recover(bool may_write) {
       }
       return journal_->sync();
     };
-    if (const Status durable = make_durable(); !durable.ok()) {
+    Status durable = make_durable();
+    if (!durable.ok() && says_full(durable.error())) {
+      host_.release_held();
+      durable = make_durable();
+    }
+    if (!durable.ok()) {
       trouble = durable.error().sentence;
       read_only_ = true;
     }

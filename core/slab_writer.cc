@@ -23,7 +23,7 @@ Status write_runs(BrickFile& bricks, const View& view, const BoxIndex& boxes, st
                   Interval range, std::span<const std::byte> at_rest) {
   std::vector<StreamRun> runs;
   if (!collect_runs(view, boxes, size, Slots::written, range, most_runs, runs)) {
-    runs = {};
+    runs = std::vector<StreamRun>();
     const std::uint64_t half = range.length() / 2;
     const Interval first{range.begin, range.begin + half};
     ACCRETE_CHECK(write_runs(bricks, view, boxes, size, first, at_rest.first(half * size)));

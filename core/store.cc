@@ -123,11 +123,7 @@ class StoreOnDisk final : public Store, public CubeHost {
   void request_sync(std::shared_ptr<CubeOnDisk> cube, SyncDone done) override;
   Unpacker& unpacker() override { return unpacker_; }
   std::uint64_t checkpoint_step() const override { return options_.checkpoint_step; }
-  bool release_held() override {
-    bool any = false;
-    for (const auto& cube : open_cubes()) any |= cube->release_held();
-    return any;
-  }
+  void release_held() override EXCLUDES(held_lock_);
 
  private:
   struct Request {
@@ -139,6 +135,8 @@ class StoreOnDisk final : public Store, public CubeHost {
   Result<bool> is_cube(const std::string& name) const;
   Status writable() const;  // EROFS
   std::vector<std::shared_ptr<CubeOnDisk>> open_cubes() const;
+  void enter(const std::string& name, std::shared_ptr<CubeOnDisk> cube) REQUIRES(lock_)
+      EXCLUDES(held_lock_);
   void run();
   static void serve(std::vector<Request> requests);
 
@@ -148,6 +146,9 @@ class StoreOnDisk final : public Store, public CubeHost {
   Unpacker unpacker_{options_.unpacker};
   mutable Mutex lock_;
   std::map<std::string, std::shared_ptr<CubeOnDisk>, std::less<>> cubes_ GUARDED_BY(lock_);
+  // The same, for who must not wait until one is opened or removed.
+  Mutex held_lock_;
+  std::vector<std::weak_ptr<CubeOnDisk>> may_hold_ GUARDED_BY(held_lock_);
 
   Mutex queue_lock_;
   CondVar woken_;
@@ -164,7 +165,27 @@ StoreOnDisk::~StoreOnDisk() {
     woken_.notify_all();
   }
   if (thread_.joinable()) thread_.join();
+  release_held();
   for (const auto& cube : open_cubes()) cube->close();
+}
+
+void StoreOnDisk::release_held() {
+  std::vector<std::shared_ptr<CubeOnDisk>> cubes;
+  {
+    MutexLock lock(held_lock_);
+    std::erase_if(may_hold_, [](const auto& cube) { return cube.expired(); });
+    for (const auto& cube : may_hold_)
+      if (auto held = cube.lock()) cubes.push_back(std::move(held));
+  }
+  for (const auto& cube : cubes) cube->release_held();
+}
+
+void StoreOnDisk::enter(const std::string& name, std::shared_ptr<CubeOnDisk> cube) {
+  {
+    MutexLock lock(held_lock_);
+    may_hold_.push_back(cube);
+  }
+  cubes_.emplace(name, std::move(cube));
 }
 
 void StoreOnDisk::start() {
@@ -258,7 +279,7 @@ Result<std::shared_ptr<CubeOnDisk>> StoreOnDisk::open_cube(const std::string& na
   ACCRETE_TRY(PosixFile directory, PosixFile::open_at(directory_, name, O_RDONLY | O_DIRECTORY));
   ACCRETE_TRY(auto cube, CubeOnDisk::open(std::move(directory), name, options_.limits, *this,
                                           !options_.read_only));
-  cubes_.emplace(name, cube);
+  enter(name, cube);
   return cube;
 }
 
@@ -297,11 +318,16 @@ Result<std::shared_ptr<Cube>> StoreOnDisk::create(std::string_view name) {
     return cube;
   };
   auto cube = build();
+  if (!cube.ok() && says_full(cube.error())) {
+    remove_with_files(directory_, unfinished);
+    release_held();
+    cube = build();
+  }
   if (!cube.ok()) {
     remove_with_files(directory_, unfinished);
     return std::move(cube).error();
   }
-  cubes_.emplace(text, *cube);
+  enter(text, *cube);
   return std::shared_ptr<Cube>(std::move(cube).value());
 }
 

@@ -145,8 +145,9 @@ void FrameFile::flush(Reply reply, const Caller& caller) {
   const std::shared_ptr<DoorFile> file = writes_ ? incoming() : nullptr;
   const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
   if (file == nullptr) {
-    if (const auto settled = settle(); !settled.ok()) return refuse(*later, settled.error());
-    return state().tree().publisher().after_all([later] { later->ok(); }, WaitsWith::nothing);
+    const Result<bool> settled = settle();
+    if (!settled.ok()) return refuse(*later, settled.error());
+    return state().tree().publisher().after([later] { later->ok(); }, *settled, WaitsWith::nothing);
   }
   if (!file->ingest().takes_long()) return close(file, caller, later);
   // This file stays: the kernel releases it after the answer.

@@ -70,9 +70,10 @@ class PropertyFile : public TextFile {
       return reply->error(status.error());
     }
     // A new order changes what names and indexes mean.
-    state_->tree().publisher().announce(state_, std::move(former), [reply, written] {
-      written ? reply->written(*written) : reply->ok();
-    });
+    state_->tree().publisher().announce(
+        state_, std::move(former),
+        [reply, written] { written ? reply->written(*written) : reply->ok(); },
+        written ? WaitsWith::lock : WaitsWith::nothing);
   }
 
   bool adds() const {

@@ -8,6 +8,10 @@ namespace accrete {
 
 namespace {
 
+void move_all(std::vector<std::function<void()>>& from, std::vector<std::function<void()>>& to) {
+  for (std::function<void()>& each : std::exchange(from, {})) to.push_back(std::move(each));
+}
+
 void go_on(const NameRevoker::Waiting& waiting) {
   for (const auto& then : waiting.with_lock) then();
   for (const auto& then : waiting.without) then();
@@ -63,10 +67,10 @@ void NameRevoker::release_if_stuck() {
   {
     MutexLock lock(mutex_);
     if (now - last_sent_.load() <= patience) return;
-    for (Batch& batch : batches_)
-      if (now - batch.since > patience)
-        for (auto& then : std::exchange(batch.waiting.with_lock, {}))
-          released.with_lock.push_back(std::move(then));
+    for (Batch& batch : batches_) {
+      if (now - batch.since > patience) move_all(batch.waiting.with_lock, released.with_lock);
+      if (now - batch.since > most_patience) move_all(batch.waiting.without, released.without);
+    }
   }
   go_on(released);
 }

@@ -40,11 +40,12 @@ class NameRevoker {
   bool is_idle() const EXCLUDES(mutex_);
   // To be called every now and then while it is not idle, by another thread: where a directory has
   // been locked for as long as `patience`, those go on that have waited as long with something
-  // locked, lest one of them is who keeps it locked. Names are revoked all the same, as soon as it
-  // is free.
+  // locked, lest one of them is who keeps it locked; after far longer all do, lest who keeps it so
+  // stops everybody. Names are revoked all the same, as soon as it is free.
   void release_if_stuck() EXCLUDES(mutex_);
 
-  static constexpr std::chrono::milliseconds patience{2000};
+  static constexpr std::chrono::milliseconds patience{2'000};
+  static constexpr std::chrono::milliseconds most_patience{30'000};
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -71,10 +71,8 @@ bool NodeTable::grant_attributes(const Node& node, std::uint64_t parent, std::st
   const std::uint32_t index = NodeNumber::from(node.number_).slot;
   const Slot& slot = slots_[index];
   // Frames lie in directories whose locks are held by who waits for what is revoked.
-  const bool is_revocable =
-      !lease.of.of_rows && slot.found_as.parent == parent && slot.found_as.name == name;
-  // One that is open stays in the kernel until we have heard of its last close.
-  return (is_revocable || node.opens > 0) && grant(index, &Slot::attribute_lease, lease);
+  return !lease.of.of_rows && slot.found_as.parent == parent && slot.found_as.name == name &&
+         grant(index, &Slot::attribute_lease, lease);
 }
 
 bool NodeTable::grant(std::uint32_t index, Place Slot::*which, const Lease& lease) {

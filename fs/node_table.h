@@ -44,8 +44,8 @@ class NodeTable {
   // else can find it before the answer.
   bool grant_attributes(const Node& node, const Lease& lease) EXCLUDES(mutex_);
   // For those that go with a name. False as well for what revoke() could not take back of an answer
-  // that is on its way: where the kernel may not have the node, unless the name can be revoked with
-  // them.
+  // that is on its way, as the kernel may not have the node yet: where the name cannot be revoked
+  // with them.
   bool grant_attributes(const Node& node, std::uint64_t parent, std::string_view name,
                         const Lease& lease) EXCLUDES(mutex_);
 

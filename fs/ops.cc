@@ -338,10 +338,7 @@ void fsync(fuse_req_t request, fuse_ino_t number, int, fuse_file_info* info) {
     const auto sync = [&tree, node = node.shared_from_this(), later] {
       sync_node(tree, *node, std::move(*later));
     };
-    if (*settled)
-      tree.publisher().after_all(sync, WaitsWith::lock);
-    else
-      tree.publisher().after_pages(sync);  // with the file's lock in hand
+    tree.publisher().after(sync, *settled, WaitsWith::lock);
   });
 }
 

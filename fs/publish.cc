@@ -100,13 +100,8 @@ void Publisher::announce(std::shared_ptr<CubeState> cube, Poked poked, std::func
   if (!item.cube->has_pages() || !queue(item, true)) finish(item);
 }
 
-void Publisher::after_all(std::function<void()> then, WaitsWith held) {
-  Item item{nullptr, nullptr, std::nullopt, std::move(then), true, held};
-  if (!queue(item, false)) item.then();
-}
-
-void Publisher::after_pages(std::function<void()> then) {
-  Item item{nullptr, nullptr, std::nullopt, std::move(then), false};
+void Publisher::after(std::function<void()> then, bool names, WaitsWith held) {
+  Item item{nullptr, nullptr, std::nullopt, std::move(then), names, held};
   if (!queue(item, false)) item.then();
 }
 

@@ -97,7 +97,7 @@
 //    - where it does not have the inode yet. Then a notification fails, and the name by which the
 //      inode is being looked up is revoked, which comes after the answer (rule 8), and the
 //      attributes once more. Frames are in doors, whose locks rule 9 does not keep free; of these
-//      nothing that goes with a name is believed, unless they are open.
+//      nothing is believed that goes with a name, but what the kernel asks for by their number.
 //    - for the answer to a change of attributes, which therefore has no lease.
 //    - for that to CREATE, whose file nobody can know before the kernel lets go of its directory.
 //    What is believed of a file that comes in is that it is empty. The kernel's own first write or
@@ -179,10 +179,10 @@ class Publisher {
   // The same for elements that were changed in place.
   void announce(std::shared_ptr<CubeState> cube, Poked poked, std::function<void()> then)
       EXCLUDES(mutex_);
-  // Runs `then` when all that was announced before is done; or only what is told of pages and
-  // attributes.
-  void after_all(std::function<void()> then, WaitsWith held) EXCLUDES(mutex_);
-  void after_pages(std::function<void()> then) EXCLUDES(mutex_);
+  // Runs `then` when what was announced before is done: what is told of pages and attributes, or of
+  // names as well.
+  void after_pages(std::function<void()> then) { after(std::move(then), false, WaitsWith::lock); }
+  void after(std::function<void()> then, bool names, WaitsWith held) EXCLUDES(mutex_);
 
   // Asks the kernel to let go of names that nobody uses, when it holds too many.
   void trim_if_large() EXCLUDES(mutex_);

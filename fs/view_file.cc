@@ -109,8 +109,10 @@ class OpenView : public OpenFile {
     const std::shared_ptr<Reply> later = state().tree().later(std::move(reply));
     const std::shared_ptr<Replacement> replacement = this->replacement();
     if (replacement == nullptr) {
-      if (const auto settled = settle(); !settled.ok()) return refuse(*later, settled.error());
-      return state().tree().publisher().after_all([later] { later->ok(); }, WaitsWith::nothing);
+      const Result<bool> settled = settle();
+      if (!settled.ok()) return refuse(*later, settled.error());
+      return state().tree().publisher().after([later] { later->ok(); }, *settled,
+                                              WaitsWith::nothing);
     }
     // This file stays: the kernel releases it after the answer.
     state().tree().workers().post(

@@ -273,13 +273,10 @@ TEST(NodeTable, AnAnswerOnItsWayGivesAttributesOnlyWhereTheyCanBeRevoked) {
   EXPECT_TRUE(table.grant_attributes(*other, 1, "other", attribute_lease_of(1, snapshot)));
   EXPECT_FALSE(table.grant_name(*other, 1, "alias", lease_of(1, snapshot)));
   EXPECT_TRUE(table.grant_name(*other, 1, "other", lease_of(1, snapshot)));
-  // While it is open.
+  // Names of frames are not revoked.
   const auto frame = table.enter(plain(2), 1, "frame");
   EXPECT_FALSE(table.grant_attributes(*frame, 1, "frame", of_frame));
-  ++frame->opens;
-  EXPECT_TRUE(table.grant_attributes(*frame, 1, "frame", of_frame));
-  --frame->opens;
-  EXPECT_FALSE(table.grant_attributes(*frame, 1, "frame", of_frame));
+  EXPECT_TRUE(table.grant_attributes(*frame, of_frame));
 }
 
 TEST(NodeTable, BehavesAsAMapWithCounts) {
