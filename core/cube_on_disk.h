@@ -179,10 +179,9 @@ class CubeOnDisk final : public Cube, public std::enable_shared_from_this<CubeOn
       REQUIRES(commit_lock_);
   // Without frames and without files that hold layers the cube is undefined again.
   void undefine_if_empty() REQUIRES(commit_lock_);
-  // Space of frames that are gone is made free if it can be: after a disk was full. True: try
-  // again.
-  // After a step that was begun when `since` was room_made() and failed for want of it: whether it
-  // may succeed now.
+  // Frees what can be freed on the disk: what cubes hold for frames to come, and space of frames
+  // that are gone. True: a step that began when room_made() was `since`, and failed as it was
+  // `full`, may succeed now.
   bool make_room(const Error& full, std::uint64_t since) EXCLUDES(commit_lock_);
   std::uint64_t room_made() const { return host_.room_made(); }
   void release_held() EXCLUDES(commit_lock_);

@@ -69,6 +69,16 @@ class GrowthTest : public ::testing::Test {
     now_ = next;
   }
 
+  // Another cube, in a file of its own.
+  void begin_anew(std::size_t rank) {
+    SetUp();
+    now_ = std::make_shared<Snapshot>();
+    committed_.clear();
+    for (auto& axis : committed_coordinates_) axis.clear();
+    define(rank);
+    open(true);
+  }
+
   // The byte ranges of the slots that a slab holds.
   static std::vector<Range> bytes_of(const Slab& slab) {
     std::vector<Range> ranges;
@@ -237,10 +247,7 @@ TEST_F(GrowthTest, RandomReservationsShareNoCoordinateNoBoxAndNoByte) {
 
 TEST_F(GrowthTest, ASeriesReservesAtMostAsManyLayersAndBlocksAsItHasStored) {
   for (const Side side : {Side::append, Side::prepend}) {
-    SetUp();
-    now_ = std::make_shared<Snapshot>();
-    define(3);
-    open(true);
+    begin_anew(3);
     const std::uint64_t layer = 64 * 64 * element_size;
     for (std::uint64_t n = 1; n <= 1000; ++n) {
       ASSERT_TRUE(commit(*reserve(2, {64, 64, 1}, side)));
@@ -253,17 +260,12 @@ TEST_F(GrowthTest, ASeriesReservesAtMostAsManyLayersAndBlocksAsItHasStored) {
     EXPECT_EQ(now_->axes[2].run_count(), 1U);
     EXPECT_LE(now_->boxes.size(), 25U);
     check({});
-    committed_.clear();
-    for (auto& axis : committed_coordinates_) axis.clear();
   }
 }
 
 TEST_F(GrowthTest, BlocksHeldForLayersToComeAreFreedWhenTheyAreWanted) {
   for (const Side side : {Side::append, Side::prepend}) {
-    SetUp();
-    now_ = std::make_shared<Snapshot>();
-    define(3);
-    open(true);
+    begin_anew(3);
     const std::uint64_t layer = 64 * 64 * element_size;
     for (int n = 0; n < 20; ++n) ASSERT_TRUE(commit(*reserve(2, {64, 64, 1}, side)));
     EXPECT_GT(*bricks_->blocks_in_use(), 25 * layer);
@@ -275,8 +277,6 @@ TEST_F(GrowthTest, BlocksHeldForLayersToComeAreFreedWhenTheyAreWanted) {
     for (int n = 0; n < 5; ++n) ASSERT_TRUE(commit(*reserve(2, {64, 64, 1}, side)));
     EXPECT_EQ(now_->boxes.size(), boxes) << "the series goes on";
     check({});
-    committed_.clear();
-    for (auto& axis : committed_coordinates_) axis.clear();
   }
 }
 
